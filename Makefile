@@ -1,0 +1,46 @@
+# Knudge: every verb of the project. `make` alone lists them.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS := framework,local,console,test,lint
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
+
+.PHONY: help run test coverage lint format bench bench-regret clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $(STAMP)
+
+run: $(STAMP) ## start everything on http://localhost:8080 (KNUDGE_PORT), Ctrl-C stops it
+	@exec $(BIN)/python -m functions.local.run
+
+test: $(STAMP) ## all tests, against a real Redis and a real PostgreSQL
+	$(BIN)/python -m pytest
+
+coverage: $(STAMP) ## the tests again, with the share of statements they run; fails under 90 %
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+lint: $(STAMP) ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## let ruff rewrite what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## serving figures beside functions-framework's, in build/bench/serving.json
+	$(BIN)/python -m tests.performance.bench
+
+bench-regret: $(STAMP) ## regret of the real loop beside the textbook's (about an hour)
+	$(BIN)/python -m tests.performance.regret
+
+clean: ## remove what was built (not the data under .knudge)
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage* *.egg-info

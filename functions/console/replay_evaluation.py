@@ -1,0 +1,165 @@
+"""What the held-out impressions say about three policies of one campaign.
+
+Which rows and which weights, and why:
+
+* *learned* and *uniform* are estimated on the held-out rows of the `random` log, by self-normalised
+  importance weighting with the logged propensities. The learned policy does not look at the position, so its
+  probability of a row's item is the same at all three; the `random` log gave each item 1 / n_items at each of
+  them. Its weights are therefore bounded by n_items; those of uniform are all one.
+* *bts* is estimated on the held-out rows of its own log, where it is target and behaviour at once: all
+  weights are one, and the estimate is the mean. Its probabilities for rows of the `random` log are not in the
+  data (they moved over the week, and only those of shown items were logged).
+* As a *cross-check*, learned and uniform are also estimated on the `bts` log. The weights there spread over
+  several orders of magnitude (propensities go down to 1e-6), so few rows carry the estimate: look at the
+  effective sample size before believing it. It decides nothing.
+
+learned and uniform share rows, so their difference is a paired one; a difference to bts is one of independent
+logs. The learned policy never saw a held-out row. Rows are taken as independent: the data has no user ids
+that could tell otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from functions.console.failure import ConsoleFailure
+from functions.console.obd_log import Behaviour, Campaign, Impression
+from shared.evaluation.importance_weights import importance_weights
+from shared.evaluation.independent_difference import independent_difference
+from shared.evaluation.paired_difference import paired_difference
+from shared.evaluation.self_normalised import self_normalised
+from shared.evaluation.value_estimate import Difference, ValueEstimate
+
+Floats = npt.NDArray[np.float64]
+ENOUGH_CLICKS = 10.0
+"""Effective clicks below which no interval is taken for a proof."""
+
+_SUM_TOLERANCE = 1e-6
+
+
+class PolicyEstimate(msgspec.Struct, frozen=True):
+    """One policy's estimated click rate. `log`: whose rows it rests on; `clicks`: how many were clicked."""
+
+    policy: str
+    log: Behaviour
+    clicks: int
+    estimate: ValueEstimate
+    cross_check: bool = False
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """`first` minus `second`.
+
+    `clicks`: how many both estimates rest on together; `effective_clicks`: of the one that rests on fewer.
+    """
+
+    first: str
+    second: str
+    clicks: int
+    effective_clicks: float
+    difference: Difference
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out zero and rests on enough clicks to be believed."""
+        return self.difference.is_told_apart() and self.effective_clicks >= ENOUGH_CLICKS
+
+
+class CampaignResult(msgspec.Struct, frozen=True):
+    """Everything that was estimated for one campaign."""
+
+    campaign: Campaign
+    estimates: tuple[PolicyEstimate, ...]
+    comparisons: tuple[Comparison, ...]
+
+
+def evaluate_campaign(
+    campaign: Campaign, held_out: Sequence[Impression], action_to_propensity: Mapping[str, float]
+) -> CampaignResult:
+    """Estimate all three policies from the `held_out` rows of both logs of `campaign`.
+
+    `action_to_propensity`: the learned policy's probability of every item, summing to 1. Raises
+    `ConsoleFailure` where it does not, or where a log has no held-out row.
+    """
+    total = math.fsum(action_to_propensity.values())
+    if abs(total - 1.0) > _SUM_TOLERANCE:
+        message = f"the propensities of the learned policy for {campaign} sum to {total:.6f}, not to 1"
+        raise ConsoleFailure(message)
+    uniform = dict.fromkeys(action_to_propensity, 1.0 / len(action_to_propensity))
+    random_log = _LogArrays("random", campaign, held_out)
+    bts_log = _LogArrays("bts", campaign, held_out)
+
+    learned_weights = random_log.weights_of(action_to_propensity)
+    uniform_weights = random_log.weights_of(uniform)
+    learned = random_log.estimate("learned", learned_weights)
+    even = random_log.estimate("uniform", uniform_weights)
+    bts = bts_log.estimate("bts", np.ones_like(bts_log.rewards))
+    return CampaignResult(
+        campaign=campaign,
+        estimates=(
+            learned,
+            even,
+            bts,
+            bts_log.estimate("learned", bts_log.weights_of(action_to_propensity), cross_check=True),
+            bts_log.estimate("uniform", bts_log.weights_of(uniform), cross_check=True),
+        ),
+        comparisons=(
+            Comparison(
+                "learned",
+                "uniform",
+                random_log.clicks,
+                min(learned.estimate.effective_rewards, even.estimate.effective_rewards),
+                paired_difference(random_log.rewards, learned_weights, uniform_weights),
+            ),
+            _independent(learned, bts),
+            _independent(bts, even),
+        ),
+    )
+
+
+def impressions_factor(difference: Difference) -> float | None:
+    """Return how many times as many rows would tell a difference of this size from zero.
+
+    None where there is no interval or no difference. A standard error shrinks with the root of the number of
+    rows.
+    """
+    interval = difference.interval()
+    if interval is None or difference.value == 0.0:
+        return None
+    return ((interval[1] - difference.value) / difference.value) ** 2
+
+
+class _LogArrays:
+    """The held-out rows of one log as arrays: `rewards` and `behaviour`, both of shape (n_rows,)."""
+
+    def __init__(self, behaviour: Behaviour, campaign: Campaign, held_out: Sequence[Impression]) -> None:
+        self._log = behaviour
+        self._rows = [row for row in held_out if row.behaviour == behaviour and row.campaign == campaign]
+        if not self._rows:
+            message = f"no impression of the {behaviour} log of {campaign} was held out: take more rows"
+            raise ConsoleFailure(message, field="held_out")
+        self.rewards: Floats = np.array([float(row.clicked) for row in self._rows])
+        self.behaviour: Floats = np.array([row.propensity for row in self._rows])
+        self.clicks = int(self.rewards.sum())
+
+    def weights_of(self, action_to_propensity: Mapping[str, float]) -> Floats:
+        target = np.array([action_to_propensity.get(row.item, 0.0) for row in self._rows])
+        return importance_weights(target, self.behaviour)
+
+    def estimate(self, policy: str, weights: Floats, *, cross_check: bool = False) -> PolicyEstimate:
+        return PolicyEstimate(policy, self._log, self.clicks, self_normalised(self.rewards, weights), cross_check)
+
+
+def _independent(first: PolicyEstimate, second: PolicyEstimate) -> Comparison:
+    return Comparison(
+        first.policy,
+        second.policy,
+        first.clicks + second.clicks,
+        min(first.estimate.effective_rewards, second.estimate.effective_rewards),
+        independent_difference(first.estimate, second.estimate),
+    )

@@ -1,0 +1,1 @@
+"""`feedback`: takes reactions, logged decisions and activations."""

@@ -1,0 +1,1 @@
+"""`learn`: turns what happened into posteriors and snapshots."""

@@ -1,0 +1,148 @@
+"""The use case of `learn`: journal to PostgreSQL, pending feedback to posteriors, posteriors to Redis.
+
+Many wake-ups at once are one run: whoever asks is answered after a run that began after it asked. One run at a time per
+policy in this process, and by a lock in PostgreSQL in all of them; different policies run side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import monotonic
+
+from shared.edge.contracts import LearningDone
+from shared.errors import Unavailable
+from shared.observability.metrics import Metrics
+from shared.ports import Clock
+from shared.settings import Settings
+from shared.storage.postgres_connection import Pool, connection
+from shared.storage.postgres_learning import Learned, LearningTransaction
+from shared.storage.postgres_retention import drop_expired
+from shared.storage.publication import publish_all, publish_missing
+from shared.storage.queries import queries
+from shared.storage.redis_connection import Redis
+from shared.storage.redis_journal import drop_strange_journals, read_journal, trim_journal
+from shared.storage.redis_snapshots import publish
+from shared.vocabulary import Decision
+
+_log = logging.getLogger(__name__)
+
+DECISIONS_AT_ONCE = 5_000
+PENDING_AT_ONCE = 5_000
+PUBLISHED_BYTES_PER_S = 1e6
+_DAY_S = 86_400.0
+
+
+class Learner:
+    """Runs learning for every policy that this process is asked about."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, pool: Pool, client: Redis, clock: Clock) -> None:
+        """Learn from the journal in Redis and what is pending in PostgreSQL."""
+        self._interval_s = settings.learning_interval_ms / 1000
+        self._retention_s = settings.retention_days * _DAY_S
+        self._metrics = metrics
+        self._pool = pool
+        self._client = client
+        self._clock = clock
+        self._running: dict[str, asyncio.Task[LearningDone]] = {}
+        self._next: dict[str, asyncio.Task[LearningDone]] = {}
+        self._not_before: dict[str, float] = {}
+
+    async def learn(self, policy: str) -> LearningDone:
+        """Return after a run for `policy` that began after this call. Raises `UnknownPolicy`, `Unavailable`."""
+        if policy not in self._next:
+            self._next[policy] = asyncio.create_task(self._after(policy, self._running.get(policy)))
+        return await asyncio.shield(self._next[policy])
+
+    async def sweep(self) -> LearningDone:
+        """Learn for every policy, publish what Redis misses, give up orphans, drop what is too old."""
+        now = self._clock()
+        async with connection(self._pool) as lent:
+            named = queries("learning")
+            await lent.execute(named["unpark"])
+            rows = await (await lent.execute(named["policies"])).fetchall()
+        names = [row["name"] for row in rows]
+        runs = await asyncio.gather(*map(self.learn, names), return_exceptions=True)
+        results = [run for run in runs if isinstance(run, LearningDone)]
+        async with connection(self._pool) as lent:
+            for query in ("mark_orphans", "mark_orphans_of_nobody"):
+                orphans = await (await lent.execute(named[query], {"now": now})).fetchall()
+                self._metrics.feedback_orphaned.inc(by=len(orphans))
+            for weeks in (0, 1, 2):
+                await lent.execute("select ensure_partition(to_timestamp(%s))", [now + weeks * 7 * _DAY_S])
+            if self._retention_s:
+                await drop_expired(lent, now - self._retention_s)
+        await publish_all(self._pool, self._client)
+        for policy, decisions in (await drop_strange_journals(self._client, names)).items():
+            self._metrics.journal_dropped.inc(by=decisions)
+            _log.warning("a journal of no policy", extra={"knudge": {"policy": policy, "decisions": decisions}})
+        for run in runs:
+            if isinstance(run, BaseException):
+                raise run  # the others are done; this one asks to be tried again
+        return LearningDone(len(results), sum(r.decisions for r in results), sum(r.feedback for r in results))
+
+    async def _after(self, policy: str, running: asyncio.Task[LearningDone] | None) -> LearningDone:
+        if running is not None:
+            await asyncio.wait([running])
+        rest = self._not_before.get(policy, 0.0) - monotonic()
+        if rest > 0:
+            await asyncio.sleep(rest)
+        self._running[policy] = self._next.pop(policy)
+        try:
+            return await self._run(policy)
+        finally:
+            self._running.pop(policy, None)
+
+    async def _run(self, policy: str) -> LearningDone:
+        decisions = feedback = 0
+        while True:
+            began = monotonic()
+            learned, more = await self._transaction(policy)
+            self._metrics.learning_latency.series[policy].observe(monotonic() - began)
+            decisions += learned.archived
+            feedback += learned.feedback
+            if not more:
+                return LearningDone(1, decisions, feedback)
+
+    async def _transaction(self, policy: str) -> tuple[Learned, bool]:
+        began = monotonic()
+        journal: list[Decision] = []
+        last: bytes | None = None
+        away: Unavailable | None = None
+        try:
+            journal, last = await read_journal(self._client, policy, DECISIONS_AT_ONCE)
+        except Unavailable as error:  # what is committed can be learned all the same
+            away = error
+        async with connection(self._pool) as lent, lent.transaction():
+            work = LearningTransaction(lent, policy)
+            state = await work.lock()
+            learned = await work.learn(state, journal, self._clock(), PENDING_AT_ONCE)
+        size = len(learned.content or b"")
+        self._not_before[policy] = began + max(self._interval_s, size / PUBLISHED_BYTES_PER_S)
+        self._count(learned)
+        if away is not None:
+            raise away
+        if last is not None:
+            await trim_journal(self._client, policy, last)
+        if learned.content is not None:
+            await publish(self._client, policy, learned.policy_version, learned.snapshot_version, learned.content)
+        await publish_missing(self._pool, self._client, policy, learned.snapshot_version or state.snapshot_version)
+        return learned, learned.more or len(journal) >= DECISIONS_AT_ONCE
+
+    def _count(self, learned: Learned) -> None:
+        self._metrics.decisions_archived.inc(learned.policy, by=learned.archived)
+        self._metrics.feedback_processed.inc("learned", by=learned.feedback)
+        if learned.accuracy is not None:
+            self._metrics.model_accuracy.set(learned.accuracy, learned.policy)
+        if learned.archived or learned.feedback:
+            _log.info(
+                "learned",
+                extra={
+                    "knudge": {
+                        "policy": learned.policy,
+                        "decisions": learned.archived,
+                        "feedback": learned.feedback,
+                        "snapshot_version": learned.snapshot_version,
+                    }
+                },
+            )

@@ -1,0 +1,1 @@
+"""`recommend`: decides what to show."""

@@ -1,0 +1,203 @@
+"""The use case of `recommend`: decide from the snapshot at hand, journal the decision, answer.
+
+Neither PostgreSQL nor a healthy Redis is needed to answer: without the journal the answer is degraded, without any
+snapshot it is uniform over the caller's actions, with `snapshot_version` 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from time import perf_counter, time_ns
+
+import msgspec
+
+from shared.edge.contracts import ActionIn, ActionsIn, RecommendAnswer, RecommendRequest
+from shared.edge.decoding import Bounds
+from shared.errors import Conflict, InvalidInput, KnudgeError, NotBootstrapped
+from shared.identity import RANDOM_BITS, content_identity, decision_id, policy_key, pseudonym, uniform
+from shared.observability.metrics import Metrics
+from shared.policies.choosing import Chooser
+from shared.ports import Journal, Snapshots, Wakes
+from shared.settings import Settings
+from shared.vocabulary import Action, Caller, Decision, Snapshot
+
+_log = logging.getLogger(__name__)
+_answer = msgspec.json.Encoder()
+_earlier = msgspec.json.Decoder(tuple[str, RecommendAnswer])
+
+
+class Recommender:
+    """Answers recommendation requests of one process."""
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, snapshots: Snapshots, journal: Journal, wakes: Wakes
+    ) -> None:
+        """Decide from `snapshots`, append to `journal`, and tell `wakes`."""
+        self._key = settings.server_key.encode()
+        self._revision = settings.k_revision
+        self._slate_limit = settings.slate_limit
+        self._bounds = Bounds(settings)
+        self._snapshots = snapshots
+        self._journal = journal
+        self._wakes = wakes
+        self._metrics = metrics
+        self._logs_decisions = settings.log_level.lower() == "debug"
+
+    async def recommend(self, request: RecommendRequest, caller: Caller) -> RecommendAnswer:
+        """Return the answer to one request; the same one for the same `request_id` within five minutes."""
+        started = perf_counter()
+        chooser = self._snapshots.held(request.policy)
+        self._check(request)
+        if chooser is not None:
+            self._metrics.snapshot_hits += 1
+        else:
+            self._metrics.snapshot_misses += 1
+            chooser = await self._snapshots.find(request.policy)
+        if request.request_id is not None:
+            answer = await self._once(request, caller, chooser)
+        else:
+            decision, answer = self._decide(request, caller, chooser)
+            if not await self._journal.append(decision) or not decision.snapshot_version:
+                answer = msgspec.structs.replace(answer, degraded=True)
+        self._wakes.learning_due(request.policy)
+        series = self._metrics.answered_degraded if answer.degraded else self._metrics.answered
+        series.observe(perf_counter() - started)
+        return answer
+
+    async def recommend_batch(self, requests: list[RecommendRequest], caller: Caller) -> list[RecommendAnswer]:
+        """Return one answer per request; a fault in one of them, named by its index, refuses all before any is made."""
+        self._bounds.batch(len(requests), "requests")
+        for at, request in enumerate(requests):
+            try:
+                self._check(request)
+                chooser = self._snapshots.held(request.policy) or await self._snapshots.find(request.policy)
+                self._eligible(request, chooser)
+            except KnudgeError as error:
+                error.field = f"requests[{at}].{error.field}"
+                raise
+        return list(await asyncio.gather(*(self.recommend(request, caller) for request in requests)))
+
+    async def _once(self, request: RecommendRequest, caller: Caller, chooser: Chooser | None) -> RecommendAnswer:
+        """Decide, unless the same caller's same request was decided before."""
+        name = content_identity(f"{caller.name}\0{request.request_id}".encode())
+        sent = content_identity(_answer.encode(request))
+        earlier = await self._journal.answered(request.policy, name)
+        if earlier is None:
+            decision, answer = self._decide(request, caller, chooser)
+            held, earlier = await self._journal.append_once(decision, name, _answer.encode((sent, answer)))
+            if earlier is None:
+                degraded = not held or not decision.snapshot_version
+                return msgspec.structs.replace(answer, degraded=True) if degraded else answer
+        earlier_sent, answer = _earlier.decode(earlier)
+        if earlier_sent != sent:
+            detail = "this request_id was used with another body in the last five minutes"
+            raise Conflict(detail, field="request_id")
+        return answer
+
+    def _decide(
+        self, request: RecommendRequest, caller: Caller, chooser: Chooser | None
+    ) -> tuple[Decision, RecommendAnswer]:
+        eligible, features = self._eligible(request, chooser)
+        if chooser is None:
+            chooser = _uniform(request.policy)
+        snapshot = chooser.snapshot
+        several = request.count > 1
+        now_us = time_ns() // 1000
+        random = int.from_bytes(os.urandom(5), "big") & _RANDOM_MASK
+        decided = decision_id(policy_key(request.policy), now_us, random, several=several)
+        draws = [uniform(self._key, request.policy, decided, position) for position in range(request.count)]
+        items = chooser.choose(request.context, eligible, draws)
+        decision = Decision(
+            decided,
+            request.policy,
+            snapshot.policy_version,
+            snapshot.snapshot_version,
+            tuple([item.action for item in items]),
+            tuple([item.propensity for item in items]),
+            features,
+            request.context,
+            self._pseudonym("user", request.user_id),
+            self._pseudonym("session", request.session_id),
+            request.defer_activation,
+            not snapshot.snapshot_version,
+            "served",
+            self._revision,
+            caller.name,
+            request.default_action,
+        )
+        for action in decision.actions:
+            self._metrics.select(request.policy, action, known=action in chooser.actions)
+        if self._logs_decisions:
+            _log.debug("decided", extra={"knudge": {"decision_id": decided, "policy": request.policy}})
+        return decision, RecommendAnswer(
+            decided,
+            request.policy,
+            snapshot.policy_version,
+            snapshot.snapshot_version,
+            items,
+            False,
+        )
+
+    def _eligible(
+        self, request: RecommendRequest, chooser: Chooser | None
+    ) -> tuple[tuple[str, ...] | None, tuple[Action, ...] | None]:
+        """Return the ids to choose among and what to store of them, each None for the snapshot's own actions."""
+        if request.actions is not None:
+            given = {a if isinstance(a, str) else a.id: a for a in request.actions}
+            if not given:
+                detail = "must not be empty; leave it out to choose among the policy's actions"
+                raise InvalidInput(detail, field="actions")
+        elif chooser is None:
+            detail = f"no snapshot of {request.policy!r} is at hand yet; give actions, or try again"
+            raise NotBootstrapped(detail, field="policy")
+        elif not chooser.actions:
+            detail = f"the policy {request.policy!r} has no actions of its own"
+            raise InvalidInput(detail, field="actions")
+        elif not request.exclude:
+            return None, None
+        else:
+            given = {action.id: ActionIn(action.id, action.features) for action in chooser.snapshot.actions}
+        for excluded in request.exclude:
+            given.pop(excluded, None)
+        if not given:
+            detail = "nothing is left to choose from"
+            raise InvalidInput(detail, field="exclude")
+        features = tuple([Action(a) if isinstance(a, str) else Action(a.id, a.features) for a in given.values()])
+        return tuple(given), features
+
+    def _check(self, request: RecommendRequest) -> None:
+        bounds = self._bounds
+        bounds.string(request.policy, "policy")
+        if request.user_id is not None:
+            bounds.string(request.user_id, "user_id")
+        if request.session_id is not None or request.request_id is not None or request.default_action is not None:
+            for field in ("session_id", "request_id", "default_action"):
+                bounds.string(getattr(request, field), field)
+        if request.context:
+            bounds.context(request.context, "context")
+        if request.actions:
+            self._check_actions(request.actions)
+        if request.exclude:
+            bounds.actions(dict.fromkeys(request.exclude), "exclude")
+        if request.count > self._slate_limit:
+            detail = f"at most {self._slate_limit}"
+            raise InvalidInput(detail, field="count")
+
+    def _check_actions(self, actions: ActionsIn) -> None:
+        self._bounds.actions([a if isinstance(a, str) else a.id for a in actions], "actions")
+        for at, action in enumerate(actions):
+            if not isinstance(action, str):
+                self._bounds.context(action.features, f"actions[{at}].features")
+
+    def _pseudonym(self, kind: str, name: str | None) -> str | None:
+        return None if name is None else pseudonym(self._key, kind, name)
+
+
+_RANDOM_MASK = (1 << RANDOM_BITS) - 1
+
+
+def _uniform(policy: str) -> Chooser:
+    """Return what decides while no snapshot is at hand."""
+    return Chooser(Snapshot(policy, 0, 0, "epsilon_greedy", {"epsilon": 1.0}, (), (), 0.0, None, 0, 0.0))

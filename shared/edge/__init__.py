@@ -1,0 +1,1 @@
+"""The HTTP side of a function: hosting, decoding, problem details, events out."""

@@ -1,0 +1,172 @@
+"""Typed decoding of what callers send, with an error that names the field.
+
+JSON goes straight into the structures of `shared.edge.contracts`; what they cannot express is checked here: NUL,
+which PostgreSQL cannot store, and sizes, which are settings. NaN, 1e400, lone surrogates and broken UTF-8 fail in the
+decoder itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from shared.edge.contracts import Timestamp
+from shared.errors import InvalidInput, TooLarge
+from shared.settings import Settings
+from shared.vocabulary import Context
+
+T = TypeVar("T")
+M = TypeVar("M")
+
+_PLACE = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
+_UNKNOWN = re.compile(r"unknown field `(.+?)`")
+_MISSING = re.compile(r"missing required field `(.+?)`")
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Return what `body` holds.
+
+    Raises `InvalidInput` with the dotted path of the field at fault, `body` where it is not JSON at all.
+    """
+    try:
+        value = decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        detail = f"not valid JSON: {error}"
+        raise InvalidInput(detail, field="body") from None
+    if b"\\u0000" in body:
+        _refuse_nul(msgspec.to_builtins(value), "")
+    return value
+
+
+class _Probe(msgspec.Struct):
+    """Tells a batch from a single thing, whatever else stands beside."""
+
+    events: msgspec.Raw | UnsetType = UNSET
+
+
+_probe = msgspec.json.Decoder(_Probe)
+_moment = msgspec.json.Decoder(Timestamp)
+
+
+def decode_one_or_many(one: msgspec.json.Decoder[T], many: msgspec.json.Decoder[M], body: bytes) -> T | M:
+    """Return what `body` holds: a batch where it has a member `events`, else a single thing."""
+    try:
+        batch = _probe.decode(body).events is not UNSET
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        batch = False
+    return decode(many, body) if batch else decode(one, body)
+
+
+def decode_each(decoder: msgspec.json.Decoder[T], bodies: Sequence[bytes]) -> list[T]:
+    """Return what every body holds; where there are several, an error names the index too."""
+    values = []
+    for at, body in enumerate(bodies):
+        try:
+            values.append(decode(decoder, body))
+        except InvalidInput as error:
+            if len(bodies) > 1:
+                error.field = f"[{at}].{error.field}"
+            raise
+    return values
+
+
+def decode_time(text: str) -> datetime:
+    """Return the moment that an event's attribute `time` names."""
+    try:
+        return _moment.decode(msgspec.json.encode(text))
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise InvalidInput(str(error), field="time") from None
+
+
+def _invalid(message: str) -> InvalidInput:
+    place = _PLACE.search(message)
+    path = place.group(1) if place else ""
+    detail = message[: place.start()] if place else message
+    named = _UNKNOWN.search(detail) or _MISSING.search(detail)
+    if named:
+        path = f"{path}.{named.group(1)}" if path else named.group(1)
+    return InvalidInput(detail, field=path or "body")
+
+
+def _refuse_nul(value: object, path: str) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            detail = "must not hold the character NUL"
+            raise InvalidInput(detail, field=path)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_nul(key, f"{path}.{key}".strip("."))
+            _refuse_nul(inner, f"{path}.{key}".strip("."))
+    elif isinstance(value, list | tuple):
+        for at, inner in enumerate(value):
+            _refuse_nul(inner, f"{path}[{at}]")
+
+
+class Bounds:
+    """The sizes that a request may have; every method raises `TooLarge` or `InvalidInput` with the field."""
+
+    __slots__ = ("_actions", "_batch", "_features", "_string")
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the bounds from the settings."""
+        self._string = settings.string_limit
+        self._actions = settings.action_limit
+        self._features = settings.feature_limit
+        self._batch = settings.batch_limit
+
+    def string(self, value: str | None, field: str) -> None:
+        """Check the length of a name or an id; an empty one is refused, None is not."""
+        if value is not None and not 0 < len(value) <= self._string:
+            if not value:
+                detail = "must not be empty"
+                raise InvalidInput(detail, field=field)
+            detail = f"may have at most {self._string} characters"
+            raise TooLarge(detail, field=field)
+
+    def actions(self, ids: Iterable[str], field: str) -> None:
+        """Check a list of action ids: their number, their lengths, and that none stands twice."""
+        known: set[str] = set()
+        for at, action in enumerate(ids):
+            if not 0 < len(action) <= self._string:
+                self.string(action, f"{field}[{at}]")
+            if action in known:
+                detail = f"the action {action!r} stands twice"
+                raise InvalidInput(detail, field=f"{field}[{at}]")
+            known.add(action)
+        if len(known) > self._actions:
+            detail = f"at most {self._actions} actions"
+            raise TooLarge(detail, field=field)
+
+    def context(self, context: Context, field: str) -> None:
+        """Check the features of a context or an action."""
+        if len(context) > self._features:
+            detail = f"at most {self._features} features"
+            raise TooLarge(detail, field=field)
+        for name, value in context.items():
+            self.string(name, field)
+            if isinstance(value, str):
+                if len(value) > self._string:
+                    self.string(value, f"{field}.{name}")
+            elif isinstance(value, list):
+                if len(value) > self._features:
+                    detail = f"at most {self._features} entries"
+                    raise TooLarge(detail, field=f"{field}.{name}")
+                for entry in value:
+                    if len(entry) > self._string:
+                        self.string(entry, f"{field}.{name}")
+
+    def batch(self, size: int, field: str) -> None:
+        """Check the number of things in one batch; none at all is refused."""
+        if size == 0:
+            detail = "must not be empty"
+            raise InvalidInput(detail, field=field)
+        if size > self._batch:
+            detail = f"at most {self._batch} in one batch"
+            raise TooLarge(detail, field=field)

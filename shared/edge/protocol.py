@@ -1,0 +1,264 @@
+"""HTTP/1.1 for one target: httptools parses, the target answers, one write sends.
+
+A server for any ASGI application pays for generality: a scope of thirteen members, an event, two messages a response
+and a timer a request. A function needs a method, a path, headers and a whole body, and gives a whole reply, so this
+protocol does only that.
+
+Bodies and heads are bounded while they arrive. Pipelined requests are answered in order. A connection that was closed
+before its answer was ready harms nobody, and its request is finished all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import cast
+from urllib.parse import unquote
+
+import httptools
+
+from shared.edge.http import HttpRequest, Reply, WholeRequest
+
+_log = logging.getLogger(__name__)
+
+LONGEST_HEAD = 32_768
+"""Most bytes of request line and headers together."""
+MOST_PIPELINED = 64
+"""How many requests a connection may send ahead before it is read no further."""
+
+
+class Connections:
+    """What the connections of one server share."""
+
+    def __init__(
+        self, target: Callable[[HttpRequest], Awaitable[Reply]], body_limit: Callable[[], int], keep_alive_s: float
+    ) -> None:
+        """Answer with `target`, close what was quiet for `keep_alive_s`."""
+        self.target = target
+        self.body_limit = body_limit
+        self.keep_alive_s = keep_alive_s
+        self.open: set[FunctionProtocol] = set()
+        self.abandoned: set[asyncio.Task[None]] = set()
+        self._date = b""
+        self._date_of = 0
+
+    def date(self) -> bytes:
+        """Return the `date` header, made once a second."""
+        now = int(time.time())
+        if now != self._date_of:
+            self._date_of = now
+            moment = time.gmtime(now)
+            text = f"{_DAYS[moment.tm_wday]}, {moment.tm_mday:02} {_MONTHS[moment.tm_mon - 1]} {moment.tm_year}"
+            self._date = f"date: {text} {moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02} GMT\r\n".encode()
+        return self._date
+
+    async def drain(self, bound_s: float) -> int:
+        """Close every connection after its answer under way; return how many were cut off at the bound."""
+        for connection in list(self.open):
+            connection.shutdown()
+        until = time.monotonic() + bound_s
+        while (self.open or self.abandoned) and time.monotonic() < until:  # noqa: ASYNC110 - an event would cost every request
+            await asyncio.sleep(_DRAIN_LOOK_S)
+        left = len(self.open) + len(self.abandoned)
+        for connection in list(self.open):
+            connection.abort()
+        return left
+
+
+class FunctionProtocol(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[WholeRequest] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._quiet_since = self._loop.time()
+        self._closing = False
+        self._may_write = True
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_size = 0
+        self._body: list[bytes] = []
+        self._body_size = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._connections.open.add(self)
+        self._timer = self._loop.call_later(self._connections.keep_alive_s, self._close_if_quiet)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; an answer under way is finished and thrown away."""
+        self._connections.open.discard(self)
+        self._transport = None
+        self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._connections.abandoned.add(self._task)
+            self._task.add_done_callback(self._connections.abandoned.discard)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._closing = True  # nothing here speaks another protocol: answer, then close
+        except httptools.HttpParserError:
+            self._refuse(400)
+
+    def on_message_begin(self) -> None:
+        """Forget the request before."""
+        self._url = b""
+        self._headers = []
+        self._head_size = 0
+        self._body = []
+        self._body_size = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the request target."""
+        self._url += url
+        self._weigh(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        self._headers.append((name.lower(), value))
+        self._weigh(len(name) + len(value))
+
+    def on_headers_complete(self) -> None:
+        """Ask for the body where the caller waits to be asked."""
+        for name, value in self._headers:
+            if name == b"expect" and value.lower() == b"100-continue" and self._transport is not None:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        room = self._connections.body_limit() + 1 - self._body_size
+        self._body_size += len(body)
+        if room > 0:  # one byte over the limit is kept, for which the function says 413
+            self._body.append(body[:room])
+
+    def on_message_complete(self) -> None:
+        """Answer, or wait for the answer before."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        url = httptools.parse_url(self._url)
+        path = (url.path or b"/").decode("latin-1")
+        scope = {
+            "type": "http",
+            "method": self._parser.get_method().decode("latin-1"),
+            "path": unquote(path) if "%" in path else path,
+            "query_string": url.query or b"",
+            "headers": self._headers,
+        }
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        request = WholeRequest(scope, body, keep_alive=self._parser.should_keep_alive())
+        if self._task is not None or not self._may_write:
+            self._waiting.append(request)
+            if len(self._waiting) >= MOST_PIPELINED:
+                self._transport.pause_reading()
+        else:
+            self._task = self._loop.create_task(self._answer(request))
+
+    async def _answer(self, request: WholeRequest) -> None:
+        try:
+            reply = await self._connections.target(request)
+        except Exception:
+            _log.exception("a target did not answer")
+            self._closing = True
+            reply = Reply(500)
+        self._task = None
+        transport = self._transport
+        if transport is None:
+            return
+        keep_alive = request.keep_alive and not self._closing
+        transport.write(self._encoded(reply, with_body=request.scope["method"] != "HEAD", keep_alive=keep_alive))
+        if not keep_alive:
+            transport.close()
+        elif self._waiting:
+            self._next()
+        else:
+            self._quiet_since = self._loop.time()
+
+    def _next(self) -> None:
+        if self._waiting and self._task is None and self._may_write:
+            self._task = self._loop.create_task(self._answer(self._waiting.popleft()))
+            if len(self._waiting) < MOST_PIPELINED and self._transport is not None:
+                self._transport.resume_reading()
+
+    def _encoded(self, reply: Reply, *, with_body: bool, keep_alive: bool) -> bytes:
+        head = _STATUS_LINES.get(reply.status) or _status_line(reply.status)
+        head += self._connections.date()
+        for name, value in reply.headers:
+            head += b"%b: %b\r\n" % (name, value)
+        if not keep_alive:
+            head += b"connection: close\r\n"
+        body = reply.body
+        if reply.status == _NO_CONTENT:
+            return head + b"\r\n"
+        return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body if with_body else b"")
+
+    def _weigh(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > LONGEST_HEAD:
+            self._refuse(431)
+
+    def _refuse(self, status: int) -> None:
+        """Answer what is no request, and close: after a fault in its syntax a connection cannot be trusted."""
+        self._closing = True
+        if self._task is None and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(self._encoded(Reply(status), with_body=True, keep_alive=False))
+            self._transport.close()
+
+    def _close_if_quiet(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        rest = self._connections.keep_alive_s
+        if self._task is None:
+            rest += self._quiet_since - self._loop.time()
+        if rest > 0:
+            self._timer = self._loop.call_later(rest, self._close_if_quiet)
+        else:
+            transport.close()
+
+    def shutdown(self) -> None:
+        """Close after the answer under way."""
+        self._closing = True
+        if self._task is None and self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause_writing(self) -> None:
+        """Answer no further while the caller does not read."""
+        self._may_write = False
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._may_write = True
+        self._next()
+
+
+_NO_CONTENT = 204
+_DRAIN_LOOK_S = 0.01
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def _status_line(status: int) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode())
+
+
+_STATUS_LINES = {status.value: _status_line(status) for status in HTTPStatus if status.value >= HTTPStatus.OK}

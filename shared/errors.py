@@ -1,0 +1,90 @@
+"""Every error that Knudge raises on purpose.
+
+A class names one way in which a request or a run can go wrong; its docstring is its title. Which HTTP status or
+redelivery an error becomes is decided at the edge (`shared.edge.problems`), nowhere else.
+"""
+
+from __future__ import annotations
+
+
+class KnudgeError(Exception):
+    """Something went wrong."""
+
+    slug = "error"
+
+    def __init__(self, detail: str, *, field: str | None = None) -> None:
+        """Say what happened in `detail`, and which input `field` is at fault, as a dotted path such as `actions[3].id`."""
+        super().__init__(detail)
+        self.detail = detail
+        self.field = field
+
+    @classmethod
+    def title(cls) -> str:
+        """Return the first line of the class's docstring, without its full stop."""
+        return (cls.__doc__ or cls.__name__).strip().splitlines()[0].rstrip(".")
+
+
+class InvalidInput(KnudgeError):
+    """The input is not valid."""
+
+    slug = "invalid-input"
+
+
+class TooLarge(KnudgeError):
+    """The input exceeds a bound."""
+
+    slug = "too-large"
+
+
+class UnknownRoute(KnudgeError):
+    """There is nothing at this path."""
+
+    slug = "unknown-route"
+
+
+class WrongMethod(KnudgeError):
+    """This path does not take that method."""
+
+    slug = "wrong-method"
+
+
+class UnknownPolicy(KnudgeError):
+    """No such policy."""
+
+    slug = "unknown-policy"
+
+
+class UnknownEventType(KnudgeError):
+    """This function does not take events of that type."""
+
+    slug = "unknown-event-type"
+
+
+class Conflict(KnudgeError):
+    """The request contradicts an earlier one."""
+
+    slug = "conflict"
+
+
+class NotBootstrapped(KnudgeError):
+    """No snapshot is at hand and the request names no actions to choose among."""
+
+    slug = "not-bootstrapped"
+
+
+class Unavailable(KnudgeError):
+    """A store does not answer."""
+
+    slug = "unavailable"
+
+
+class Overloaded(KnudgeError):
+    """More requests are waiting than this process takes."""
+
+    slug = "overloaded"
+
+
+class Misconfigured(KnudgeError):
+    """The settings are incomplete or wrong."""
+
+    slug = "misconfigured"

@@ -1,0 +1,1 @@
+"""What a policy would have earned, estimated from a log: pure, one estimator per file."""

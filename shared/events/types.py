@@ -1,0 +1,12 @@
+"""The CloudEvent types that functions take and send. One line each; their data is in `shared.edge.contracts`."""
+
+from __future__ import annotations
+
+RECOMMENDATION_REQUESTED = "dev.knudge.recommendation.requested.v1"
+RECOMMENDATION_MADE = "dev.knudge.recommendation.made.v1"
+FEEDBACK_GIVEN = "dev.knudge.feedback.given.v1"
+DECISION_LOGGED = "dev.knudge.decision.logged.v1"
+LEARNING_DUE = "dev.knudge.learning.due.v1"
+POLICY_PROMOTED = "dev.knudge.policy.promoted.v1"
+PING = "dev.knative.sources.ping"
+"""What a PingSource sends; `learn` takes it as a sweep."""

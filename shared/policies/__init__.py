@@ -1,0 +1,1 @@
+"""The algorithms and what they learn. Pure."""

@@ -1,0 +1,79 @@
+"""What every kind of policy offers to the chooser.
+
+An algorithm is compiled once per snapshot and is immutable afterwards. It describes each action by its *evidence*, one
+row per action, from which the probabilities of any subset follow: the chooser takes rows away for `exclude` and for
+the items that a slate already holds, and asks again. Probabilities leave out the exploration floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.vocabulary import Estimate, Snapshot
+
+FloatArray = NDArray[np.float64]
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A number that a kind of policy may be given: its default (None: derived), and its closed range."""
+
+    default: float | None
+    low: float
+    high: float
+    meaning: str
+
+
+class Algorithm(Protocol):
+    """One kind of policy, compiled for one snapshot."""
+
+    def evidence(self, actions: Sequence[str]) -> FloatArray:
+        """Return one row per action, shape (n_actions, n_columns); actions the snapshot does not know get the prior."""
+
+    def probabilities(self, evidence: FloatArray) -> FloatArray:
+        """Return the probability of each row's action among the given rows, shape (n_actions,), summing to 1."""
+
+    def scores(self, actions: Sequence[str]) -> list[float | None]:
+        """Return what the algorithm thinks of each action, in units of reward; None where it has not been tried."""
+
+
+class Kind(Protocol):
+    """How to compile a kind of policy; every algorithm's class is one."""
+
+    PARAMETERS: Mapping[str, Parameter]
+    NEEDS_RANGE: bool
+
+    def __call__(self, snapshot: Snapshot) -> Algorithm:
+        """Return the algorithm for a snapshot."""
+
+
+def parameter(snapshot: Snapshot, kind: Mapping[str, Parameter], name: str) -> float:
+    """Return a parameter as the snapshot gives it, or its default."""
+    default = kind[name].default
+    value = snapshot.parameters.get(name, default)
+    if value is None:
+        msg = f"{name} has no default"
+        raise KeyError(msg)
+    return value
+
+
+def scale(snapshot: Snapshot) -> tuple[float, float]:
+    """Return (low, width) of the reward range; (0, 1) for an unbounded one, which is not rescaled."""
+    if snapshot.reward_range is None:
+        return 0.0, 1.0
+    low, high = snapshot.reward_range
+    return low, high - low
+
+
+def nothing(action: str) -> Estimate:
+    """Return the estimate of an action that was never seen."""
+    return Estimate(action, 0.0, 0.0, 0.0)
+
+
+def equal_shares(best: NDArray[np.bool_]) -> FloatArray:
+    """Return the law that is uniform over the marked actions, shape (n_actions,)."""
+    return best / np.count_nonzero(best)

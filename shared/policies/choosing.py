@@ -1,0 +1,134 @@
+"""From a snapshot and a request to a choice with exact probabilities. Pure: time and randomness are arguments.
+
+The law of one item is the algorithm's, mixed with the exploration floor f over the n eligible actions,
+
+    p(a) = (1 - f) * p_algorithm(a) + f / n,
+
+and the choice inverts its distribution function at one uniform number. A slate draws its items one after another,
+each from the law among what is left, so a propensity is conditional on the items above it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+from shared.errors import InvalidInput
+from shared.policies.algorithm import FloatArray
+from shared.policies.kinds import KINDS
+from shared.vocabulary import Context, Item, Snapshot
+
+_REMEMBERED_BYTES = 8 << 20
+"""How large the laws of subsets and of slates' later positions may grow before a chooser starts afresh."""
+_LAW_BYTES, _ACTION_BYTES = 800, 150
+"""What a law takes beside its evidence: once, and for each of its actions."""
+
+
+def choose(
+    snapshot: Snapshot, context: Context, actions: Sequence[str] | None, draws: Sequence[float]
+) -> tuple[Item, ...]:
+    """Choose one item per uniform number in `draws` (each in [0, 1)) among `actions` (None: the snapshot's own).
+
+    Fewer items come back where there are fewer actions. Raises `InvalidInput` where there is none.
+
+    >>> from shared.vocabulary import Action
+    >>> bandit = Snapshot("p", 1, 1, "epsilon_greedy", {"epsilon": 0.2}, (Action("a"), Action("b")), (), 0.0, None, 1, 0.0)
+    >>> [item.propensity for item in choose(bandit, {}, None, [0.3])]
+    [0.5]
+    """
+    return Chooser(snapshot).choose(context, actions, draws)
+
+
+class Chooser:
+    """A snapshot compiled for many choices; holds nothing that the snapshot does not determine."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        """Compile `snapshot`: posterior draws, and the law over its own actions."""
+        self.snapshot = snapshot
+        self._algorithm = KINDS[snapshot.kind](snapshot)
+        self.actions = tuple(action.id for action in snapshot.actions)
+        self._laws: dict[tuple[str, ...], _Law] = {}
+        self._bytes = 0
+        if self.actions:
+            self._law(self.actions)
+
+    def choose(self, context: Context, actions: Sequence[str] | None, draws: Sequence[float]) -> tuple[Item, ...]:
+        """Do what `choose` of this module says."""
+        del context  # the kinds that there are do not look at it
+        law = self._law(self.actions if actions is None else tuple(actions))
+        items = []
+        for draw in draws[: len(law.actions)]:
+            at = law.draw(draw)
+            items.append(Item(law.actions[at], law.propensities[at], law.scores[at]))
+            if len(items) < len(draws) and len(law.actions) > 1:
+                law = law.without(at)
+        return tuple(items)
+
+    def propensities(self, actions: Sequence[str] | None = None) -> dict[str, float]:
+        """Return the probability of each action to be chosen for a slate of one."""
+        law = self._law(self.actions if actions is None else tuple(actions))
+        return dict(zip(law.actions, law.propensities, strict=True))
+
+    def _law(self, actions: tuple[str, ...]) -> _Law:
+        law = self._laws.get(actions)
+        if law is None:
+            if not actions:
+                detail = "no action is eligible"
+                raise InvalidInput(detail, field="actions")
+            evidence = self._algorithm.evidence(actions)
+            law = _Law(self, actions, evidence, self._algorithm.scores(actions))
+            self.remember(evidence)
+            self._laws[actions] = law
+        return law
+
+    def remember(self, evidence: FloatArray) -> None:
+        """Make room for the law of `evidence`: forget every law that was kept ready, where there is none left."""
+        size = evidence.nbytes + _LAW_BYTES + _ACTION_BYTES * len(evidence)
+        self._bytes += size
+        if self._bytes > _REMEMBERED_BYTES:
+            self._laws.clear()  # the laws of later positions hang on these
+            self._bytes = size
+
+    def law_of(self, evidence: FloatArray) -> FloatArray:
+        """Return the probabilities of the rows of `evidence`, floor included, shape (n_actions,)."""
+        floor = self.snapshot.exploration_floor
+        return (1.0 - floor) * self._algorithm.probabilities(evidence) + floor / len(evidence)
+
+
+class _Law:
+    """The distribution over one set of eligible actions."""
+
+    __slots__ = ("_below", "_chooser", "_evidence", "_last", "_without", "actions", "propensities", "scores")
+
+    def __init__(
+        self,
+        chooser: Chooser,
+        actions: tuple[str, ...],
+        evidence: FloatArray,
+        scores: list[float | None],
+    ) -> None:
+        self._chooser = chooser
+        self._evidence = evidence
+        self.actions = actions
+        self.scores = scores
+        self.propensities: list[float] = chooser.law_of(evidence).tolist()
+        self._below = list(accumulate(self.propensities))
+        self._last = max(at for at, propensity in enumerate(self.propensities) if propensity > 0)
+        self._without: dict[int, _Law] = {}
+
+    def draw(self, uniform: float) -> int:
+        """Return the position of the action whose share of [0, 1) holds `uniform`; never one of probability 0."""
+        return min(bisect_right(self._below, uniform), self._last)
+
+    def without(self, at: int) -> _Law:
+        """Return the law among the actions that are left when the one at position `at` is taken."""
+        law = self._without.get(at)
+        if law is None:
+            rest = [row for row in range(len(self.actions)) if row != at]
+            evidence = self._evidence[rest]
+            actions = self.actions[:at] + self.actions[at + 1 :]
+            law = _Law(self._chooser, actions, evidence, self.scores[:at] + self.scores[at + 1 :])
+            self._chooser.remember(evidence)
+            self._without[at] = law
+        return law

@@ -1,0 +1,162 @@
+"""What a context-free policy has learned: additive statistics per action, with forgetting and slow rewards.
+
+The state is a sum over decisions, so it can be built in any order and merged. A decision made at time t weighs
+2^(-(as_of - t) / half_life_s), or 1 without a half-life: what is forgotten leaves the prior, which stands outside the
+sum, and never less. Where the policy declares an expected delay, decisions are kept apart by time inside the reward
+window, because what silence is worth depends on their age (`arrival`); afterwards they are merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from math import floor
+
+import msgspec
+
+from shared.policies.arrival import share_arrived
+from shared.vocabulary import Estimate, PolicySpec, Snapshot, Tally
+
+SETTLED = -1
+"""The bucket of decisions whose age no longer matters."""
+
+_BUCKETS_PER_WINDOW = 64
+_NOTHING = Tally()
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What changed for one item of one decision.
+
+    `shown`: it counts as shown from now on. `before`, `after`: its reward as counted so far and from now on, None
+    for no feedback.
+    """
+
+    decided_at: float
+    action: str
+    shown: bool = False
+    before: float | None = None
+    after: float | None = None
+
+
+class Posterior(msgspec.Struct, frozen=True):
+    """Tallies by decision-time bucket and action, weighted as seen from `as_of`."""
+
+    as_of: float = 0.0
+    buckets: dict[int, dict[str, Tally]] = {}
+
+
+def learn(posterior: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome], as_of: float) -> Posterior:
+    """Return the posterior that also knows `outcomes`, seen from `as_of` (or the posterior's own, if that is later)."""
+    aged = advance(posterior, spec, as_of)
+    sums: dict[int, dict[str, list[float]]] = {}
+    for outcome in outcomes:
+        weight = _weight(spec, aged.as_of - outcome.decided_at)
+        bucket = sums.setdefault(_bucket(spec, outcome.decided_at, aged.as_of), {})
+        tally = bucket.get(outcome.action)
+        if tally is None:
+            tally = bucket[outcome.action] = [0.0, 0.0, 0.0, 0.0]
+        if outcome.shown:
+            tally[0] += weight
+        if outcome.before is not None:
+            tally[1] -= weight
+            tally[2] -= weight * outcome.before
+            tally[3] -= weight * outcome.before * outcome.before
+        if outcome.after is not None:
+            tally[1] += weight
+            tally[2] += weight * outcome.after
+            tally[3] += weight * outcome.after * outcome.after
+    added = {bucket: {action: Tally(*tally) for action, tally in row.items()} for bucket, row in sums.items()}
+    return Posterior(aged.as_of, _added(aged.buckets, added))
+
+
+def merge(one: Posterior, other: Posterior, spec: PolicySpec) -> Posterior:
+    """Return the posterior that knows what either knows; the two must have seen different decisions."""
+    as_of = max(one.as_of, other.as_of)
+    return Posterior(as_of, _added(advance(one, spec, as_of).buckets, advance(other, spec, as_of).buckets))
+
+
+def advance(posterior: Posterior, spec: PolicySpec, as_of: float) -> Posterior:
+    """Return the posterior as seen from `as_of`: everything older by that much, settled where its window is over."""
+    if as_of <= posterior.as_of or not posterior.buckets:
+        return Posterior(max(as_of, posterior.as_of), posterior.buckets)
+    factor = _weight(spec, as_of - posterior.as_of)
+    buckets: dict[int, dict[str, Tally]] = {}
+    for index, row in posterior.buckets.items():
+        kept = SETTLED if index == SETTLED or _over(spec, index, as_of) else index
+        aged = row if factor == 1.0 else {action: _scaled(tally, factor) for action, tally in row.items()}
+        buckets = _added(buckets, {kept: aged})
+    return Posterior(as_of, buckets)
+
+
+def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -> Snapshot:
+    """Return the snapshot to publish: silence weighed by age, the policy's own actions first."""
+    sums: dict[str, list[float]] = {action.id: [0.0, 0.0, 0.0] for action in spec.actions}
+    others: dict[str, list[float]] = {}
+    for index, row in sorted(posterior.buckets.items()):
+        arrived = 1.0
+        if index != SETTLED:
+            age_s = posterior.as_of - (index + 0.5) * _width(spec)
+            arrived = share_arrived(age_s, spec.expected_delay_s, spec.reward_window_s)
+        for action, tally in row.items():
+            estimate = sums.get(action) or others.setdefault(action, [0.0, 0.0, 0.0])
+            silent = max(tally.shown - tally.answered, 0.0) * arrived
+            estimate[0] += tally.answered + silent
+            estimate[1] += tally.total + silent * spec.default_reward
+            estimate[2] += tally.squares + silent * spec.default_reward**2
+    sums.update(sorted(others.items()))
+    return Snapshot(
+        policy=spec.name,
+        policy_version=spec.version,
+        snapshot_version=snapshot_version,
+        kind=spec.kind,
+        parameters=spec.parameters,
+        actions=spec.actions,
+        estimates=tuple(Estimate(action, *estimate) for action, estimate in sums.items()),
+        exploration_floor=spec.exploration_floor,
+        reward_range=spec.reward_range,
+        seed=_seed(spec.name, snapshot_version),
+        as_of=posterior.as_of,
+    )
+
+
+def _seed(policy: str, snapshot_version: int) -> int:
+    return int.from_bytes(sha256(f"{policy}\0{snapshot_version}".encode()).digest()[:7], "big")
+
+
+def _weight(spec: PolicySpec, age_s: float) -> float:
+    return 1.0 if spec.half_life_s is None else 2.0 ** (-age_s / spec.half_life_s)
+
+
+def _width(spec: PolicySpec) -> float:
+    return spec.reward_window_s / _BUCKETS_PER_WINDOW
+
+
+def _bucket(spec: PolicySpec, decided_at: float, as_of: float) -> int:
+    if spec.expected_delay_s is None:
+        return SETTLED
+    index = floor(decided_at / _width(spec))
+    return SETTLED if _over(spec, index, as_of) else index
+
+
+def _over(spec: PolicySpec, index: int, as_of: float) -> bool:
+    return (index + 1) * _width(spec) + spec.reward_window_s <= as_of
+
+
+def _scaled(tally: Tally, factor: float) -> Tally:
+    return Tally(tally.shown * factor, tally.answered * factor, tally.total * factor, tally.squares * factor)
+
+
+def _added(buckets: dict[int, dict[str, Tally]], more: dict[int, dict[str, Tally]]) -> dict[int, dict[str, Tally]]:
+    result = dict(buckets)
+    for index, row in more.items():
+        merged = dict(result.get(index, {}))
+        for action, tally in row.items():
+            known = merged.get(action, _NOTHING)
+            merged[action] = Tally(
+                known.shown + tally.shown,
+                known.answered + tally.answered,
+                known.total + tally.total,
+                known.squares + tally.squares,
+            )
+        result[index] = merged
+    return result

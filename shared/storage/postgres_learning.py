@@ -1,0 +1,300 @@
+"""A learning transaction: archive, take what is pending, revise rewards and posterior, store the snapshot.
+
+All of it commits together, under the policy's advisory lock, so a process may be killed at any moment: either nothing
+happened, or everything did and the snapshot waits in PostgreSQL to be published. What is pending is found by what is
+there, never by a cursor: commit order is not sequence order.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from shared.errors import UnknownPolicy
+from shared.identity import policy_key, route
+from shared.policies.posterior import Outcome, Posterior, learn, merge, snapshot_of
+from shared.policies.rewards import item_rewards
+from shared.storage.postgres_connection import Connection, Row
+from shared.storage.queries import queries
+from shared.storage.redis_snapshots import encode_snapshot
+from shared.vocabulary import Decision, Feedback, PolicySpec
+
+_LOCKS = 0x6B6E_7564
+_ANY_FIRST, _ANY_LAST = 0.0, 4e9
+_PORTION = 5_000
+_NIL = "00000000-0000-0000-0000-000000000000"
+_posterior = msgspec.msgpack.Decoder(Posterior)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Learned(msgspec.Struct):
+    """What one transaction did; `content` is the snapshot to publish, None where nothing had changed.
+
+    `pending`: how many pending rows were looked at; `more`: whether there may be more of them.
+    """
+
+    policy: str
+    policy_version: int = 0
+    snapshot_version: int = 0
+    content: bytes | None = None
+    archived: int = 0
+    feedback: int = 0
+    more: bool = False
+    accuracy: float | None = None
+
+
+class State(msgspec.Struct):
+    """A policy as the transaction finds it. `learned`: the spec its posterior was learned under."""
+
+    spec: PolicySpec
+    learned: PolicySpec | None
+    snapshot_version: int
+    posterior: Posterior
+
+
+class LearningTransaction:
+    """The learner's work on one connection, inside a transaction that the caller opens and commits."""
+
+    def __init__(self, connection: Connection, policy: str) -> None:
+        """Work on one policy."""
+        self._connection = connection
+        self._policy = policy
+        self._key = policy_key(policy)
+        self._queries = queries("learning")
+
+    async def lock(self) -> State:
+        """Take the policy's lock and return its state; raises `UnknownPolicy`."""
+        signed = self._key - (1 << 32) if self._key >= 1 << 31 else self._key
+        await self._run("lock_policy", namespace=_LOCKS, key=signed)
+        rows = await self._rows("policy_state", policy=self._policy)
+        if not rows:
+            detail = f"there is no policy {self._policy!r}"
+            raise UnknownPolicy(detail, field="policy")
+        row = rows[0]
+        learned = row["learned_spec"]
+        return State(
+            spec=msgspec.convert(row["spec"], PolicySpec),
+            learned=None if learned is None else msgspec.convert(learned, PolicySpec),
+            snapshot_version=row["snapshot_version"] or 0,
+            posterior=Posterior() if row["statistics"] is None else _posterior.decode(row["statistics"]),
+        )
+
+    async def learn(self, state: State, decisions: Sequence[Decision], now: float, most: int) -> Learned:
+        """Archive `decisions`, take up to `most` pending rows, and store the posterior and snapshot that follow."""
+        archived = await self._archive(decisions)
+        fresh = await self._rows("fresh_pending", key=self._key, most=most)
+        more = len(fresh) == most
+        fresh += await self._no_longer_waiting(archived, fresh)
+        shown, answered, kept, parked = await self._sort(archived, fresh)
+        outcomes = [*shown, *await self._revise(state.spec, answered)]
+        await self._run("delete_pending", ids=kept)
+        await self._run("park_pending", ids=parked)
+        result = Learned(self._policy, archived=len(archived), feedback=len(answered), more=more)
+        if state.learned is not None and not learns_alike(state.learned, state.spec):
+            posterior = await self.refit(state.spec, now)
+        elif outcomes or _is_stale(state, now):
+            posterior = learn(state.posterior, state.spec, outcomes, now)
+        else:
+            return result
+        return await self.store(state.spec, posterior, state.snapshot_version + 1, result)
+
+    async def store(self, spec: PolicySpec, posterior: Posterior, snapshot_version: int, result: Learned) -> Learned:
+        """Store a posterior and the snapshot that follows from it."""
+        snapshot = snapshot_of(posterior, spec, snapshot_version)
+        content = encode_snapshot(snapshot)
+        names = {"policy": spec.name, "policy_version": spec.version, "snapshot_version": snapshot_version}
+        await self._run("put_posterior", **names, statistics=_encode(posterior))
+        await self._run("put_snapshot", **names, content=content)
+        result.policy_version, result.snapshot_version, result.content = spec.version, snapshot_version, content
+        result.accuracy = explained(snapshot.estimates)
+        return result
+
+    async def refit(self, spec: PolicySpec, as_of: float) -> Posterior:
+        """Return the posterior learned afresh from the base and the history; rewards are counted anew on the way."""
+        await self._run("take_all_pending", key=self._key)
+        await self._run("forget_rewards", policy=self._policy)
+        posterior = await self.fit_history(spec, as_of, _ANY_FIRST, _ANY_LAST, recount=True)
+        base = await self.base()
+        return merge(posterior, base, spec) if base is not None else posterior
+
+    async def fit_history(
+        self, spec: PolicySpec, as_of: float, first: float, last: float, *, recount: bool
+    ) -> Posterior:
+        """Return the posterior of the decisions made in [first, last), as of `as_of`.
+
+        `recount`: make the rewards anew from all feedback; else take them as they are counted.
+        """
+        posterior = Posterior(as_of)
+        after, after_id = 0.0, _NIL
+        while True:
+            portion = await self._rows(
+                "history",
+                policy=self._policy,
+                key=self._key,
+                after=after,
+                after_id=after_id,
+                first=first,
+                last=last,
+                most=_PORTION,
+            )
+            outcomes = [Outcome(row["decided_at"], action, shown=True) for row in portion for action in row["actions"]]
+            outcomes += await (self._revise(spec, portion) if recount else self._counted(portion))
+            posterior = learn(posterior, spec, outcomes, as_of)
+            if len(portion) < _PORTION:
+                return posterior
+            after, after_id = portion[-1]["decided_at"], portion[-1]["decision_id"]
+
+    async def base(self) -> Posterior | None:
+        """Return the sealed part of the posterior."""
+        rows = await self._rows("base", policy=self._policy)
+        return _posterior.decode(rows[0]["statistics"]) if rows else None
+
+    async def put_base(self, posterior: Posterior) -> None:
+        """Store the sealed part of the posterior."""
+        await self._run("put_base", policy=self._policy, statistics=_encode(posterior))
+
+    async def _archive(self, decisions: Sequence[Decision]) -> dict[str, Decision]:
+        """Archive decisions and return those that are new, by id."""
+        rows = [
+            msgspec.structs.asdict(decision)
+            | {
+                "decided_at": route(decision.decision_id).decided_at,
+                "user_pseudonym": decision.user,
+                "session_pseudonym": decision.session,
+            }
+            for decision in decisions
+        ]
+        if not rows:
+            return {}
+        for day in {int(row["decided_at"] // _DAY_S) for row in rows}:
+            await self._connection.execute("select ensure_partition(to_timestamp(%s))", [day * _DAY_S])
+        inserted = await self._rows("archive_decisions", rows=msgspec.json.encode(rows).decode())
+        by_id = {decision.decision_id: decision for decision in decisions}
+        return {row["decision_id"]: by_id[row["decision_id"]] for row in inserted}
+
+    async def _no_longer_waiting(self, archived: dict[str, Decision], fresh: Sequence[Row]) -> list[Row]:
+        ids = [*archived, *(row["decision_id"] for row in fresh if row["subject"] != "feedback")]
+        if not ids:
+            return []
+        waiting = await self._rows("waiting_pending", ids=ids)
+        revived = await self._rows("orphaned_feedback", ids=ids) if archived else []
+        if revived:
+            await self._run("revive_feedback", ids=[row["decision_id"] for row in revived])
+        return waiting + [row | {"id": None, "subject": "feedback"} for row in revived]
+
+    async def _sort(
+        self, archived: dict[str, Decision], pending: Sequence[Row]
+    ) -> tuple[list[Outcome], list[Row], list[int], list[int]]:
+        """Return (what counts as shown from now on, decisions to revise, rows to delete, rows to park)."""
+        shown = [
+            Outcome(route(decision.decision_id).decided_at, action, shown=True)
+            for decision in archived.values()
+            if not decision.deferred
+            for action in decision.actions
+        ]
+        found = {row["decision_id"]: row for row in await self._by_decision("archived", pending)}
+        answered: dict[str, Row] = {}
+        kept: list[int] = []
+        parked: list[int] = []
+        for row in pending:
+            decision = found.get(row["decision_id"])
+            ready = decision is not None and (decision["shown"] or row["subject"] != "feedback")
+            if row["id"] is not None:
+                (kept if ready else parked).append(row["id"])
+            if decision is None or not ready or decision["policy"] != self._policy:
+                continue
+            if row["subject"] == "feedback":
+                answered[row["decision_id"]] = decision
+            elif row["subject"] == "decision" or decision["deferred"]:
+                shown += [Outcome(decision["decided_at"], action, shown=True) for action in decision["actions"]]
+        return shown, list(answered.values()), kept, parked
+
+    async def _revise(self, spec: PolicySpec, decisions: Sequence[Row]) -> list[Outcome]:
+        """Return how the rewards of these decisions change, and note the new ones."""
+        events: dict[str, list[Feedback]] = defaultdict(list)
+        for row in await self._by_decision("feedback_of", decisions):
+            events[row["decision_id"]].append(Feedback(**row))
+        if not events:
+            return []
+        counted: dict[tuple[str, int], float] = {
+            (row["decision_id"], row["position"]): row["reward"]
+            for row in await self._by_decision("rewards_of", decisions)
+        }
+        outcomes = []
+        changed = []
+        for row in decisions:
+            name = row["decision_id"]
+            rewards = item_rewards(spec, row["decided_at"], row["actions"], events[name]) if name in events else []
+            for position, reward in enumerate(rewards):
+                before = counted.get((name, position))
+                if reward is not None and reward != before:
+                    outcomes.append(Outcome(row["decided_at"], row["actions"][position], False, before, reward))
+                    changed.append(
+                        {"decided_at": row["decided_at"], "decision_id": name, "position": position, "reward": reward}
+                    )
+        if changed:
+            await self._run("put_rewards", rows=msgspec.json.encode(changed).decode())
+        return outcomes
+
+    async def _counted(self, decisions: Sequence[Row]) -> list[Outcome]:
+        """Return the rewards of these decisions as they are counted."""
+        by_id = {row["decision_id"]: row for row in decisions}
+        return [
+            Outcome(
+                by_id[row["decision_id"]]["decided_at"],
+                by_id[row["decision_id"]]["actions"][row["position"]],
+                after=row["reward"],
+            )
+            for row in await self._by_decision("rewards_of", decisions)
+        ]
+
+    async def _by_decision(self, query: str, rows: Sequence[Row]) -> list[Row]:
+        """Run a query for the decisions that `rows` name, within the partitions that hold them."""
+        if not rows:
+            return []
+        times = [row["decided_at"] for row in rows]
+        ids = list({row["decision_id"] for row in rows})
+        return await self._rows(query, first=min(times), last=max(times), ids=ids)
+
+    async def _rows(self, query: str, **parameters: Any) -> list[Row]:  # noqa: ANN401
+        cursor = await self._connection.execute(self._queries[query], parameters)
+        return await cursor.fetchall()
+
+    async def _run(self, query: str, **parameters: Any) -> None:  # noqa: ANN401
+        if parameters.get("ids") != []:
+            await self._connection.execute(self._queries[query], parameters)
+
+
+_DAY_S = 86_400
+_AGES_S = 60.0  # how long a posterior that forgets may stand still before a run without news renews its snapshot
+
+
+def _is_stale(state: State, now: float) -> bool:
+    """Tell whether the snapshot must be renewed although nothing was learned."""
+    if state.learned is None or state.learned.version != state.spec.version:
+        return True
+    moves = state.spec.half_life_s is not None or state.spec.expected_delay_s is not None
+    return moves and now - state.posterior.as_of >= _AGES_S
+
+
+def learns_alike(one: PolicySpec, other: PolicySpec) -> bool:
+    """Tell whether two versions make the same statistics of the same history: a posterior is inherited then."""
+    return all(getattr(one, field) == getattr(other, field) for field in _LEARNING_FIELDS)
+
+
+_LEARNING_FIELDS = ("reward", "reward_range", "default_reward", "reward_window_s", "expected_delay_s", "half_life_s")
+
+
+def explained(estimates: Iterable[Any]) -> float | None:
+    """Return the share of the rewards' variance that the means of the actions explain; None without variance."""
+    known = [(e.weight, e.total, e.squares) for e in estimates if e.weight > 0]
+    weight = sum(w for w, _, _ in known)
+    if weight <= 0:
+        return None
+    mean = sum(t for _, t, _ in known) / weight
+    variance = sum(s for _, _, s in known) - weight * mean * mean
+    within = sum(s - t * t / w for w, t, s in known)
+    return 1.0 - within / variance if variance > 1e-12 * weight else None

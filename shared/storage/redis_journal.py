@@ -1,0 +1,272 @@
+"""The journal: one Redis stream per policy, whose entries are blocks of decisions.
+
+Writing (serving processes): requests that wait at the same time share one append, started every 2 ms or as soon as 32
+of them wait, whatever comes first; an answer waits until Redis has acknowledged its block, or `wait_s`, after which it goes out degraded. What Redis has not
+acknowledged stays in a bounded buffer and is appended once Redis is back; what a full buffer drops is counted. A block
+may so be appended twice: the archive takes each decision once.
+
+Reading (`learn`): from the start, without a checkpoint; entries are trimmed after the commit that archived them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Collection
+from contextlib import suppress
+from typing import cast
+
+import msgspec
+
+from shared.errors import Unavailable
+from shared.observability.metrics import Metrics
+from shared.storage.redis_connection import Redis, RedisError, journal_key, request_key
+from shared.vocabulary import Decision
+
+_SHARE_S = 0.002
+_SHARE_DECISIONS = 32
+_REMEMBER_MS = 300_000
+_RETRY_S = (0.05, 0.1, 0.25, 0.5, 1.0)
+
+_APPEND_ONCE = """
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+    redis.call('XADD', KEYS[2], '*', 'block', ARGV[3])
+    return false
+end
+return redis.call('GET', KEYS[1])
+"""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Decision])
+_log = logging.getLogger(__name__)
+
+
+class _Block:
+    """Decisions that are appended together, and the answer that their requests wait for."""
+
+    __slots__ = ("decisions", "held", "timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.decisions: list[Decision] = []
+        self.held: asyncio.Future[bool] = loop.create_future()
+        self.timer: asyncio.TimerHandle | None = None
+
+    def answer(self, held: bool) -> None:  # noqa: FBT001 - a callback's argument
+        if self.timer is not None:
+            self.timer.cancel()
+        if not self.held.done():
+            self.held.set_result(held)
+
+
+class JournalWriter:
+    """Appends decisions; answers whether Redis holds them."""
+
+    def __init__(self, client: Redis, metrics: Metrics, *, wait_s: float, buffer: int) -> None:
+        """Append through `client`; keep at most `buffer` decisions while it is away."""
+        self._client = client
+        self._metrics = metrics
+        self._wait_s = wait_s
+        self._buffer = buffer
+        self._blocks: deque[_Block] = deque()
+        self._waiting = 0
+        self._well = True
+        self._closing = False
+        self._wake = asyncio.Event()
+        self._task = asyncio.create_task(self._flush())
+
+    async def append(self, decision: Decision) -> bool:
+        """Return True once Redis holds the decision; False after `wait_s`, or at once while Redis is away."""
+        if self._waiting >= self._buffer:
+            self._metrics.journal_dropped.inc()
+            return False
+        self._waiting += 1
+        loop = asyncio.get_running_loop()
+        if not self._blocks or len(self._blocks[-1].decisions) >= _BLOCK or self._blocks[-1].held.done():
+            block = _Block(loop)
+            if self._well:
+                block.timer = loop.call_later(self._wait_s, self._give_up, block)
+            self._blocks.append(block)
+            self._wake.set()
+        block = self._blocks[-1]
+        block.decisions.append(decision)
+        if len(block.decisions) == _SHARE_DECISIONS:
+            self._wake.set()
+        if not self._well:
+            return False
+        return await block.held
+
+    async def append_once(self, decision: Decision, request: str, answer: bytes) -> tuple[bool, bytes | None]:
+        """Append unless `request` was answered before; return (held, the earlier answer or None)."""
+        policy = decision.policy
+        block = _encoder.encode([decision])
+        try:
+            async with asyncio.timeout(self._wait_s):
+                earlier = await self._client.eval(
+                    _APPEND_ONCE, 2, request_key(policy, request), journal_key(policy), answer, _REMEMBER_MS, block
+                )
+        except (RedisError, TimeoutError):
+            await self.append(decision)
+            return False, None
+        return True, earlier
+
+    async def answered(self, policy: str, request: str) -> bytes | None:
+        """Return the answer that `request` was given, or None where there is none or Redis does not say in time."""
+        if not self._well:
+            return None
+        try:
+            async with asyncio.timeout(self._wait_s):
+                return cast("bytes | None", await self._client.get(request_key(policy, request)))
+        except (RedisError, TimeoutError):
+            return None
+
+    async def close(self) -> None:
+        """Append what is left, as far as Redis takes it within two seconds; the rest is counted as dropped."""
+        self._closing = True
+        self._wake.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._task
+        if self._waiting:
+            self._metrics.journal_dropped.inc(by=self._waiting)
+            _log.error("decisions are lost", extra={"knudge": {"decisions": self._waiting}})
+
+    def _give_up(self, block: _Block) -> None:
+        if not block.held.done():
+            self._well = False
+            block.answer(held=False)
+
+    async def _flush(self) -> None:
+        failures = 0
+        started = 0.0
+        while await self._share(started):
+            started = asyncio.get_running_loop().time()
+            blocks = [self._blocks.popleft() for _ in range(min(len(self._blocks), _BLOCKS_AT_ONCE))]
+            try:
+                await self._append(blocks)
+            except (RedisError, OSError, TimeoutError) as error:
+                self._blocks.extendleft(reversed(blocks))
+                self._lost_touch(error, first=failures == 0)
+                await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
+                failures += 1
+                continue
+            except Exception:
+                lost = sum(len(block.decisions) for block in blocks)
+                _log.exception("decisions cannot be journalled", extra={"knudge": {"decisions": lost}})
+                self._metrics.journal_dropped.inc(by=lost)
+                self._settle(blocks, held=False)
+            else:
+                self._settle(blocks, held=True)
+            failures = 0
+
+    async def _share(self, started: float) -> bool:
+        """Wait until the next append is due; return False once there is nothing left to append and never will be."""
+        while not self._blocks:
+            if self._closing:
+                return False
+            self._wake.clear()
+            await self._wake.wait()
+        loop = asyncio.get_running_loop()
+        rest = started + _SHARE_S - loop.time()
+        if rest > 0 and len(self._blocks[0].decisions) < _SHARE_DECISIONS and not self._closing:
+            self._wake.clear()
+            timer = loop.call_later(rest, self._wake.set)
+            await self._wake.wait()
+            timer.cancel()
+        return True
+
+    def _lost_touch(self, error: Exception, *, first: bool) -> None:
+        """Answer everybody who waits: the decisions are kept, and go out degraded."""
+        if self._well or first:
+            _log.warning("the journal does not answer", extra={"knudge": {"error": str(error)}})
+        self._well = False
+        for block in self._blocks:
+            block.answer(held=False)
+        self._metrics.journal_buffered.set(self._waiting)
+
+    def _settle(self, blocks: list[_Block], *, held: bool) -> None:
+        for block in blocks:
+            self._waiting -= len(block.decisions)
+            block.answer(held=held)
+        if not self._well:
+            self._well = self._waiting < _BLOCK
+            self._metrics.journal_buffered.set(self._waiting)
+
+    async def _append(self, blocks: list[_Block]) -> None:
+        by_policy: dict[str, list[Decision]] = {}
+        for block in blocks:
+            for decision in block.decisions:
+                by_policy.setdefault(decision.policy, []).append(decision)
+        if len(by_policy) == 1:
+            [(policy, decisions)] = by_policy.items()
+            await self._client.xadd(journal_key(policy), {"block": _encoder.encode(decisions)})
+            return
+        pipeline = self._client.pipeline(transaction=False)
+        for policy, decisions in by_policy.items():
+            pipeline.xadd(journal_key(policy), {"block": _encoder.encode(decisions)})
+        await pipeline.execute()
+
+
+_BLOCK = 500
+_BLOCKS_AT_ONCE = 8
+_CLOSE_S = 2.0
+
+
+async def read_journal(client: Redis, policy: str, most: int) -> tuple[list[Decision], bytes | None]:
+    """Return decisions from the start of a policy's journal, and the id of the last entry they stood in.
+
+    At least `most` decisions where there are so many (whole entries only). Raises `Unavailable`.
+    """
+    decisions: list[Decision] = []
+    last: bytes | None = None
+    try:
+        while len(decisions) < most:
+            start = "-" if last is None else b"(" + last
+            found = await client.xrange(journal_key(policy), min=start, count=_ENTRIES)
+            entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
+            for entry, fields in entries:
+                last = entry
+                try:
+                    decisions.extend(_decoder.decode(fields[b"block"]))
+                except (msgspec.DecodeError, KeyError):
+                    _log.exception("a journal entry cannot be read", extra={"knudge": {"entry": entry}})
+                if len(decisions) >= most:
+                    break
+            if len(entries) < _ENTRIES:
+                break
+    except RedisError as error:
+        detail = f"Redis does not answer: {error}"
+        raise Unavailable(detail) from error
+    return decisions, last
+
+
+async def drop_strange_journals(client: Redis, policies: Collection[str]) -> dict[str, int]:
+    """Drop the journals of policies that do not exist; return how many decisions each held. Raises `Unavailable`.
+
+    They come from processes that had no snapshot and could not know: who asked for such a policy was answered uniformly.
+    """
+    dropped: dict[str, int] = {}
+    try:
+        async for key in client.scan_iter(match=journal_key("*"), count=_ENTRIES):
+            policy = bytes(key).decode().removeprefix(journal_key(""))
+            if policy not in policies:
+                decisions, _ = await read_journal(client, policy, _ENTRIES)
+                await client.delete(key)
+                dropped[policy] = len(decisions)
+    except RedisError as error:
+        detail = f"Redis does not answer: {error}"
+        raise Unavailable(detail) from error
+    return dropped
+
+
+async def trim_journal(client: Redis, policy: str, last: bytes) -> None:
+    """Drop every entry up to and including `last`; raises `Unavailable`."""
+    moment, _, number = last.partition(b"-")
+    try:
+        await client.xtrim(journal_key(policy), minid=b"%s-%d" % (moment, int(number) + 1), approximate=False)
+    except RedisError as error:
+        detail = f"Redis does not answer: {error}"
+        raise Unavailable(detail) from error
+
+
+_ENTRIES = 200

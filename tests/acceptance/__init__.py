@@ -1,0 +1,1 @@
+"""Acceptance tests: the whole of Knudge, from outside."""

@@ -1,0 +1,27 @@
+"""Real servers for every test that needs them: one Redis and one PostgreSQL a session, on free ports, ended with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from functions.local.servers import LocalServers
+from shared.storage.migrate import migrate
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
+    """Run a Redis and a PostgreSQL that tests share; each test takes policies of its own."""
+    with LocalServers.start(tmp_path_factory.mktemp("servers")) as started:
+        migrate(started.database_url)
+        yield started
+
+
+@pytest.fixture
+def own_servers(tmp_path: Path) -> Iterator[LocalServers]:
+    """Run servers for one test, which may stop, kill and wipe them."""
+    with LocalServers.start(tmp_path / "servers") as started:
+        migrate(started.database_url)
+        yield started

@@ -1,0 +1,40 @@
+"""A function that kills itself at the worst moment: `python -m tests.crashing MOMENT NAME`.
+
+Hosts the real function; only the named step is replaced by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from shared.edge import hosting
+
+MOMENTS = {
+    "between-drain-and-commit": ("shared.storage.postgres_learning", "LearningTransaction.store"),
+    "between-commit-and-trim": ("functions.learn.handler", "trim_journal"),
+    "between-commit-and-publish": ("functions.learn.handler", "publish"),
+    "between-commit-and-wake-up": ("shared.edge.sink", "Sink.learning_due"),
+}
+
+
+def main() -> int:
+    """Replace the step, then serve."""
+    module_name, path = MOMENTS[sys.argv[1]]
+    __import__(module_name)
+    owner: Any = sys.modules[module_name]
+    *classes, name = path.split(".")
+    for each in classes:
+        owner = getattr(owner, each)
+
+    def killed(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(owner, name, killed)
+    return hosting.main([sys.argv[2]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

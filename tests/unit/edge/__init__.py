@@ -1,0 +1,1 @@
+"""What `shared.edge` promises without a network."""

@@ -1,0 +1,154 @@
+"""The eventing manifests are read whole, are valid for Knative, and what the reader does not know is an error."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from functions.local.triggers import (
+    DEFAULT_DELIVERY,
+    MANIFESTS,
+    Delivery,
+    duration_s,
+    read_schedules,
+    read_triggers,
+)
+from shared.errors import Misconfigured
+
+CONFORMANCE = Path(os.environ.get("KNUDGE_CONFORMANCE", MANIFESTS.parent.parent / "shared" / "conformance"))
+KIND_TO_SCHEMA = {"Broker": "broker.yaml", "Trigger": "trigger.yaml", "PingSource": "pingsource.yaml"}
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> Path:
+    """Return a copy of the manifests to change."""
+    return Path(shutil.copytree(MANIFESTS, tmp_path / "eventing"))
+
+
+def change(path: Path, **spec: object) -> None:
+    """Change the spec of a manifest; None takes a member out."""
+    document = yaml.safe_load(path.read_text())
+    document["spec"] = {k: v for k, v in (document["spec"] | spec).items() if v is not None}
+    path.write_text(yaml.safe_dump(document))
+
+
+def test_every_event_that_functions_take_has_a_trigger() -> None:
+    """The four event types of this system reach the functions that take them."""
+    type_to_subscriber = {trigger.attributes["type"]: trigger.subscriber for trigger in read_triggers()}
+    assert type_to_subscriber == {
+        "dev.knudge.recommendation.requested.v1": "recommend",
+        "dev.knudge.feedback.given.v1": "feedback",
+        "dev.knudge.decision.logged.v1": "feedback",
+        "dev.knudge.learning.due.v1": "learn",
+    }
+
+
+def test_the_sweep_comes_every_ten_minutes() -> None:
+    """The learner is swept every ten minutes, with an empty object."""
+    [schedule] = read_schedules()
+    assert (schedule.cron, schedule.data, schedule.subscriber) == ("*/10 * * * *", b"{}", "learn")
+
+
+def test_a_trigger_matches_by_equal_attributes() -> None:
+    """Every wanted attribute must be equal; an event of another type is not for the trigger."""
+    trigger = next(t for t in read_triggers() if t.name == "feedback-given")
+    assert trigger.matches({"type": "dev.knudge.feedback.given.v1", "id": "1"})
+    assert not trigger.matches({"type": "dev.knudge.feedback.given.v2", "id": "1"})
+    assert not trigger.matches({"id": "1"})
+
+
+def test_a_trigger_without_delivery_takes_the_brokers(manifests: Path) -> None:
+    """The broker's delivery is the default, and Knative's own stands behind it."""
+    path = manifests / "triggers" / "feedback-given.yaml"
+    change(path, delivery=None)
+    assert next(t for t in read_triggers(manifests) if t.name == "feedback-given").delivery.retry == 8
+    change(manifests / "broker.yaml", delivery=None)
+    assert next(t for t in read_triggers(manifests) if t.name == "feedback-given").delivery == DEFAULT_DELIVERY
+
+
+def test_retry_alone_drops_the_back_off(manifests: Path) -> None:
+    """A delivery that says only how often has no pauses, as in Knative."""
+    change(manifests / "triggers" / "feedback-given.yaml", delivery={"retry": 2})
+    delivery = next(t for t in read_triggers(manifests) if t.name == "feedback-given").delivery
+    assert [delivery.pause_s(n) for n in range(3)] == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"broker": "other"},
+        {"filters": [{"exact": {"type": "x"}}]},
+        {"delivery": {"retry": 1, "backoffDelay": "1s"}},
+        {"delivery": {"retry": 1, "backoffPolicy": "random"}},
+        {"delivery": {"retries": 1}},
+        {"subscriber": {"uri": "http://elsewhere"}},
+        {"subscriber": {"ref": {"apiVersion": "v1", "kind": "Service", "name": "learn"}}},
+    ],
+)
+def test_what_the_reader_does_not_know_is_an_error(manifests: Path, spec: dict[str, object]) -> None:
+    """A manifest that the local run cannot honour is refused instead of half obeyed."""
+    change(manifests / "triggers" / "learning-due.yaml", **spec)
+    with pytest.raises(Misconfigured):
+        read_triggers(manifests)
+
+
+def test_pauses_grow_by_the_policy() -> None:
+    """Exponential pauses double, linear ones grow by the delay, and none exceeds an hour."""
+    assert [Delivery(3, "exponential", 0.5, 1.0).pause_s(n) for n in range(4)] == [0.5, 1.0, 2.0, 4.0]
+    assert [Delivery(3, "linear", 0.5, 1.0).pause_s(n) for n in range(3)] == [0.0, 0.5, 1.0]
+    assert Delivery(99, "exponential", 1.0, 1.0).pause_s(98) == 3600.0
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("PT0.5S", 0.5), ("PT1M30S", 90.0), ("P1DT2H", 93_600.0), ("PT0S", 0.0)])
+def test_durations_are_iso_8601(text: str, seconds: float) -> None:
+    """Durations are read as Knative reads them."""
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "P", "PT", "1s", "PT-1S", "0.5"])
+def test_other_durations_are_refused(text: str) -> None:
+    """A Go duration, which Knative refuses too, is refused here."""
+    with pytest.raises(Misconfigured):
+        duration_s(text)
+
+
+@pytest.mark.parametrize("path", sorted(MANIFESTS.rglob("*.yaml")), ids=lambda path: path.name)
+def test_manifests_fit_knatives_schemas(path: Path) -> None:
+    """Every manifest names only members that the real resource definition has, with the types it wants."""
+    document = yaml.safe_load(path.read_text())
+    if document["kind"] not in KIND_TO_SCHEMA:
+        pytest.skip(f"no schema is held for {document['kind']}")
+    definition = CONFORMANCE / "knative" / "eventing" / KIND_TO_SCHEMA[document["kind"]]
+    if not definition.exists():
+        pytest.skip(f"{definition} is absent")
+    resource = yaml.safe_load(definition.read_text())["spec"]
+    group, _, version = document["apiVersion"].partition("/")
+    assert (group, document["kind"]) == (resource["group"], resource["names"]["kind"])
+    [schema] = [each["schema"] for each in resource["versions"] if each["name"] == version and each["served"]]
+    faults = faults_of(document["spec"], schema["openAPIV3Schema"]["properties"]["spec"], "spec")
+    assert faults == []
+
+
+def faults_of(value: Any, schema: Mapping[str, Any], where: str) -> list[str]:
+    """Check `value` against a structural schema; unknown members are faults even where they would be kept."""
+    kinds: dict[str, type] = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
+    if not isinstance(value, kinds[schema["type"]]):
+        return [f"{where} is no {schema['type']}"]
+    if isinstance(value, list):
+        return [f for at, each in enumerate(value) for f in faults_of(each, schema["items"], f"{where}[{at}]")]
+    if not isinstance(value, dict):
+        return []
+    faults = [f"{where}.{name} is missing" for name in schema.get("required", []) if name not in value]
+    for name, member in value.items():
+        known = schema.get("properties", {}).get(name)
+        if known is not None:
+            faults += faults_of(member, known, f"{where}.{name}")
+        elif not schema.get("x-kubernetes-preserve-unknown-fields") or where.endswith((".ref", ".sink")):
+            faults.append(f"{where}.{name} is unknown")
+    return faults

@@ -1,0 +1,1 @@
+"""What `shared.observability` promises without a network."""

@@ -1,0 +1,1 @@
+"""The maths: one suite of invariants over every kind, and what each kind promises beyond it."""

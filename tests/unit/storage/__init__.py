@@ -1,0 +1,1 @@
+"""What `shared.storage` promises without a network."""
