@@ -130,6 +130,8 @@ class Function(Generic[S]):
         try:
             if b"traceparent" in headers:
                 token = current_trace.set(continue_trace(headers[b"traceparent"].decode("latin-1")))
+            elif of_event:
+                token = current_trace.set(None)  # the event may bring its own, which is this request's alone
             reply = await self._answer(request, scope, headers, of_event=of_event)
         except KnudgeError as error:
             reply = problem_reply(error, of_event=of_event)

@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 
 LONGEST_HEAD = 32_768
 """Most bytes of request line and headers together."""
+ARRIVAL_S = 2.0
+"""How long a request that has begun to arrive is waited for when the server stops."""
 MOST_PIPELINED = 64
 """How many requests a connection may send ahead before it is read no further."""
 
@@ -57,12 +59,18 @@ class Connections:
         return self._date
 
     async def drain(self, bound_s: float) -> int:
-        """Close every connection after its answer under way; return how many were cut off at the bound."""
+        """Close every connection after its answer under way; return how many were cut off at the bound.
+
+        A request of which a part has come has `ARRIVAL_S` to come whole.
+        """
+        began = time.monotonic()
         for connection in list(self.open):
-            connection.shutdown()
-        until = time.monotonic() + bound_s
-        while (self.open or self.abandoned) and time.monotonic() < until:  # noqa: ASYNC110 - an event would cost every request
+            connection.shutdown(wait=True)
+        while (self.open or self.abandoned) and time.monotonic() < began + bound_s:
             await asyncio.sleep(_DRAIN_LOOK_S)
+            if time.monotonic() >= began + ARRIVAL_S:
+                for connection in list(self.open):
+                    connection.shutdown(wait=False)
         left = len(self.open) + len(self.abandoned)
         for connection in list(self.open):
             connection.abort()
@@ -82,6 +90,7 @@ class FunctionProtocol(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._quiet_since = self._loop.time()
         self._closing = False
+        self._arriving = False
         self._may_write = True
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -117,6 +126,7 @@ class FunctionProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Forget the request before."""
+        self._arriving = True
         self._url = b""
         self._headers = []
         self._head_size = 0
@@ -148,6 +158,7 @@ class FunctionProtocol(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Answer, or wait for the answer before."""
+        self._arriving = False
         if self._transport is None or self._transport.is_closing():
             return
         url = httptools.parse_url(self._url)
@@ -230,10 +241,10 @@ class FunctionProtocol(asyncio.Protocol):
         else:
             transport.close()
 
-    def shutdown(self) -> None:
-        """Close after the answer under way."""
+    def shutdown(self, *, wait: bool) -> None:
+        """Close after the answer under way, and with `wait` after that to a request that is arriving."""
         self._closing = True
-        if self._task is None and self._transport is not None:
+        if self._task is None and not (wait and self._arriving) and self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:

@@ -433,6 +433,23 @@ def test_sigterm_ends_an_idle_process_at_once(servers: LocalServers, tmp_path: P
             connection.close()
 
 
+def test_sigterm_waits_for_a_request_that_is_arriving(servers: LocalServers, tmp_path: Path) -> None:
+    """A request of which only a part had come when the process was told to stop is answered, and its connection closed."""
+    sent = posted("/v1/recommend", {"policy": "nobody", "actions": ["a"]})
+    with hosted("recommend", servers, tmp_path) as process:
+        with socket.create_connection(("127.0.0.1", process.port), timeout=5) as connection:
+            connection.sendall(sent[:-5])
+            assert process.call("GET", "/health/live")[0] == 200  # what was sent before has arrived
+            process.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            connection.sendall(sent[-5:])
+            answer = connection.recv(10_000)
+            assert answer.startswith(b"HTTP/1.1 "), answer
+            assert b"connection: close\r\n" in answer
+            assert connection.recv(10) == b""
+        assert process.stop() == 0
+
+
 # functions-framework
 
 
