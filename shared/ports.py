@@ -44,5 +44,5 @@ class Snapshots(Protocol):
 class Wakes(Protocol):
     """Who wakes the learner up."""
 
-    def learning_due(self, policy: str) -> None:
-        """Say that there is something to learn for a policy."""
+    def learning_due(self, policy: str | None) -> None:
+        """Say that there is something to learn for a policy; None: for one that may not exist, which takes a sweep."""

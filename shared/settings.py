@@ -60,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True):
     """How long an answer waits for the journal before it goes out degraded."""
     journal_buffer: int = 50_000
     """Most decisions held while Redis is away; further ones are dropped and counted."""
+    journal_buffer_bytes: int = 32 << 20
+    """How long the held decisions may be together."""
     learning_interval_ms: int = 100
     """Shortest time between two learning transactions of one policy."""
     wake_up_ms: int = 250

@@ -21,14 +21,14 @@ from shared.storage.postgres_retention import drop_expired
 from shared.storage.publication import publish_all, publish_missing
 from shared.storage.queries import queries
 from shared.storage.redis_connection import Redis
-from shared.storage.redis_journal import drop_strange_journals, read_journal, trim_journal
+from shared.storage.redis_journal import Portion, drop_journal, journals, read_journal, trim_journal
 from shared.storage.redis_snapshots import publish
-from shared.vocabulary import Decision
 
 _log = logging.getLogger(__name__)
 
 DECISIONS_AT_ONCE = 5_000
 PENDING_AT_ONCE = 5_000
+POLICIES_AT_ONCE = 8
 PUBLISHED_BYTES_PER_S = 1e6
 _DAY_S = 86_400.0
 
@@ -44,21 +44,44 @@ class Learner:
         self._pool = pool
         self._client = client
         self._clock = clock
-        self._running: dict[str, asyncio.Task[LearningDone]] = {}
-        self._next: dict[str, asyncio.Task[LearningDone]] = {}
-        self._not_before: dict[str, float] = {}
+        self._running: dict[str | None, asyncio.Task[LearningDone]] = {}
+        self._next: dict[str | None, asyncio.Task[LearningDone]] = {}
+        self._not_before: dict[str | None, float] = {}
+        self._room = asyncio.Semaphore(POLICIES_AT_ONCE)
 
     async def learn(self, policy: str) -> LearningDone:
         """Return after a run for `policy` that began after this call. Raises `UnknownPolicy`, `Unavailable`."""
+        return await self._asked(policy)
+
+    async def sweep(self) -> LearningDone:
+        """Learn for every policy, publish what Redis misses, give up orphans, drop what is too old.
+
+        Returns after a sweep that began after this call.
+        """
+        return await self._asked(None)
+
+    async def _asked(self, policy: str | None) -> LearningDone:
         if policy not in self._next:
             self._next[policy] = asyncio.create_task(self._after(policy, self._running.get(policy)))
         return await asyncio.shield(self._next[policy])
 
-    async def sweep(self) -> LearningDone:
-        """Learn for every policy, publish what Redis misses, give up orphans, drop what is too old."""
+    async def _after(self, policy: str | None, running: asyncio.Task[LearningDone] | None) -> LearningDone:
+        if running is not None:
+            await asyncio.wait([running])
+        rest = self._not_before.get(policy, 0.0) - monotonic()
+        if rest > 0:
+            await asyncio.sleep(rest)
+        self._running[policy] = self._next.pop(policy)
+        try:
+            return await (self._sweep() if policy is None else self._run(policy))
+        finally:
+            self._running.pop(policy, None)
+
+    async def _sweep(self) -> LearningDone:
         now = self._clock()
+        named = queries("learning")
+        strange = await journals(self._client)
         async with connection(self._pool) as lent:
-            named = queries("learning")
             await lent.execute(named["unpark"])
             rows = await (await lent.execute(named["policies"])).fetchall()
         names = [row["name"] for row in rows]
@@ -73,7 +96,8 @@ class Learner:
             if self._retention_s:
                 await drop_expired(lent, now - self._retention_s)
         await publish_all(self._pool, self._client)
-        for policy, decisions in (await drop_strange_journals(self._client, names)).items():
+        for policy in strange.keys() - names:  # what stood there before the policies were listed was nobody's
+            decisions = await drop_journal(self._client, policy, strange[policy])
             self._metrics.journal_dropped.inc(by=decisions)
             _log.warning("a journal of no policy", extra={"knudge": {"policy": policy, "decisions": decisions}})
         for run in runs:
@@ -81,23 +105,12 @@ class Learner:
                 raise run  # the others are done; this one asks to be tried again
         return LearningDone(len(results), sum(r.decisions for r in results), sum(r.feedback for r in results))
 
-    async def _after(self, policy: str, running: asyncio.Task[LearningDone] | None) -> LearningDone:
-        if running is not None:
-            await asyncio.wait([running])
-        rest = self._not_before.get(policy, 0.0) - monotonic()
-        if rest > 0:
-            await asyncio.sleep(rest)
-        self._running[policy] = self._next.pop(policy)
-        try:
-            return await self._run(policy)
-        finally:
-            self._running.pop(policy, None)
-
     async def _run(self, policy: str) -> LearningDone:
         decisions = feedback = 0
         while True:
-            began = monotonic()
-            learned, more = await self._transaction(policy)
+            async with self._room:
+                began = monotonic()
+                learned, more = await self._transaction(policy)
             self._metrics.learning_latency.series[policy].observe(monotonic() - began)
             decisions += learned.archived
             feedback += learned.feedback
@@ -106,28 +119,27 @@ class Learner:
 
     async def _transaction(self, policy: str) -> tuple[Learned, bool]:
         began = monotonic()
-        journal: list[Decision] = []
-        last: bytes | None = None
+        journal = Portion([], None, more=False)
         away: Unavailable | None = None
         try:
-            journal, last = await read_journal(self._client, policy, DECISIONS_AT_ONCE)
+            journal = await read_journal(self._client, policy, DECISIONS_AT_ONCE)
         except Unavailable as error:  # what is committed can be learned all the same
             away = error
         async with connection(self._pool) as lent, lent.transaction():
             work = LearningTransaction(lent, policy)
             state = await work.lock()
-            learned = await work.learn(state, journal, self._clock(), PENDING_AT_ONCE)
+            learned = await work.learn(state, journal.decisions, self._clock(), PENDING_AT_ONCE)
         size = len(learned.content or b"")
         self._not_before[policy] = began + max(self._interval_s, size / PUBLISHED_BYTES_PER_S)
         self._count(learned)
         if away is not None:
             raise away
-        if last is not None:
-            await trim_journal(self._client, policy, last)
+        if journal.last is not None:
+            await trim_journal(self._client, policy, journal.last)
         if learned.content is not None:
             await publish(self._client, policy, learned.policy_version, learned.snapshot_version, learned.content)
         await publish_missing(self._pool, self._client, policy, learned.snapshot_version or state.snapshot_version)
-        return learned, learned.more or len(journal) >= DECISIONS_AT_ONCE
+        return learned, learned.more or journal.more
 
     def _count(self, learned: Learned) -> None:
         self._metrics.decisions_archived.inc(learned.policy, by=learned.archived)

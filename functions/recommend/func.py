@@ -30,10 +30,17 @@ _encode = msgspec.json.Encoder().encode
 
 @asynccontextmanager
 async def _opening(settings: Settings, metrics: Metrics) -> AsyncIterator[Recommender]:
-    client = connect(settings.redis_url)
+    client, asking = connect(settings.redis_url), connect(settings.redis_url)
     watch = SnapshotWatch(client, settings.snapshot_poll_ms / 1000)
     watch.start()
-    journal = JournalWriter(client, metrics, wait_s=settings.journal_wait_ms / 1000, buffer=settings.journal_buffer)
+    journal = JournalWriter(
+        client,
+        asking,
+        metrics,
+        wait_s=settings.journal_wait_ms / 1000,
+        buffer=settings.journal_buffer,
+        buffer_bytes=settings.journal_buffer_bytes,
+    )
     sink = Sink("recommend", settings, metrics)
     try:
         yield Recommender(settings, metrics, watch, journal, sink)
@@ -41,6 +48,7 @@ async def _opening(settings: Settings, metrics: Metrics) -> AsyncIterator[Recomm
         await journal.close()
         await sink.close()
         await watch.stop()
+        await asking.aclose()
         await client.aclose()
 
 

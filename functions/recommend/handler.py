@@ -61,7 +61,8 @@ class Recommender:
             decision, answer = self._decide(request, caller, chooser)
             if not await self._journal.append(decision) or not decision.snapshot_version:
                 answer = msgspec.structs.replace(answer, degraded=True)
-        self._wakes.learning_due(request.policy)
+        # a name that no snapshot confirms may be anything: whoever learns looks at all policies, and at what Redis lacks
+        self._wakes.learning_due(request.policy if answer.snapshot_version else None)
         series = self._metrics.answered_degraded if answer.degraded else self._metrics.answered
         series.observe(perf_counter() - started)
         return answer
@@ -77,7 +78,12 @@ class Recommender:
             except KnudgeError as error:
                 error.field = f"requests[{at}].{error.field}"
                 raise
-        return list(await asyncio.gather(*(self.recommend(request, caller) for request in requests)))
+        self._bounds.batch(sum(request.count for request in requests), "requests")
+        answers: list[RecommendAnswer] = []
+        for start in range(0, len(requests), _SIDE_BY_SIDE):  # others are answered in between
+            some = requests[start : start + _SIDE_BY_SIDE]
+            answers += await asyncio.gather(*(self.recommend(request, caller) for request in some))
+        return answers
 
     async def _once(self, request: RecommendRequest, caller: Caller, chooser: Chooser | None) -> RecommendAnswer:
         """Decide, unless the same caller's same request was decided before."""
@@ -128,7 +134,9 @@ class Recommender:
             request.default_action,
         )
         for action in decision.actions:
-            self._metrics.select(request.policy, action, known=action in chooser.actions)
+            self._metrics.select(
+                request.policy if snapshot.snapshot_version else None, action, known=action in chooser.actions
+            )
         if self._logs_decisions:
             _log.debug("decided", extra={"knudge": {"decision_id": decided, "policy": request.policy}})
         return decision, RecommendAnswer(
@@ -195,6 +203,7 @@ class Recommender:
         return None if name is None else pseudonym(self._key, kind, name)
 
 
+_SIDE_BY_SIDE = 32
 _RANDOM_MASK = (1 << RANDOM_BITS) - 1
 
 

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from shared.edge.callers import Callers
+from shared.edge.callers import HEADER, Callers
 from shared.edge.contracts import Health
 from shared.edge.http import (
     Disconnected,
@@ -128,6 +128,8 @@ class Function(Generic[S]):
         token = None
         self._under_way += 1
         try:
+            if len(headers) != len(scope["headers"]):
+                _refuse_repeated(scope["headers"])
             if b"traceparent" in headers:
                 token = current_trace.set(continue_trace(headers[b"traceparent"].decode("latin-1")))
             elif of_event:
@@ -208,7 +210,7 @@ class Function(Generic[S]):
         raise UnknownRoute(detail, field="path")
 
     async def _take(self, state: S, headers: dict[bytes, bytes], body: bytes) -> Reply:
-        events, batched = read_events(headers, body)
+        events, batched = read_events(headers, body, self.settings.batch_limit)
         if not events:
             raise InvalidInput("the batch is empty", field="body")
         event_type = events[0].type
@@ -231,6 +233,19 @@ class Function(Generic[S]):
 
 _STATUS_LABELS = {200: ("200",), 204: ("204",)}
 _NO_VARIABLES: Mapping[str, str] = {}
+
+
+def _refuse_repeated(headers: list[tuple[bytes, bytes]]) -> None:
+    """Refuse a header that may stand only once and stands twice: others on the way may have believed the other one."""
+    seen: set[bytes] = set()
+    for name, _ in headers:
+        if name in seen and name in _ONCE:
+            detail = "stands more than once"
+            raise InvalidInput(detail, field=name.decode("latin-1"))
+        seen.add(name)
+
+
+_ONCE = {HEADER, b"authorization"}
 
 
 def _pattern(path: str) -> re.Pattern[str]:

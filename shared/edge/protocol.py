@@ -4,7 +4,7 @@ A server for any ASGI application pays for generality: a scope of thirteen membe
 and a timer a request. A function needs a method, a path, headers and a whole body, and gives a whole reply, so this
 protocol does only that.
 
-Bodies and heads are bounded while they arrive. Pipelined requests are answered in order. A connection that was closed
+Bodies and heads are bounded while they arrive. An offer to upgrade is not taken, the request is answered as it is. Pipelined requests are answered in order. A connection that was closed
 before its answer was ready harms nobody, and its request is finished all the same.
 """
 
@@ -27,6 +27,10 @@ _log = logging.getLogger(__name__)
 
 LONGEST_HEAD = 32_768
 """Most bytes of request line and headers together."""
+HEAD_SLACK = 262_144
+"""How much of a body or of further requests may have come in one piece with a head that is not complete."""
+LINGER_S = 5.0
+"""How long a connection that is closed may take to read what was written to it."""
 ARRIVAL_S = 2.0
 """How long a request that has begun to arrive is waited for when the server stops."""
 MOST_PIPELINED = 64
@@ -90,11 +94,14 @@ class FunctionProtocol(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._quiet_since = self._loop.time()
         self._closing = False
+        self._refused = False
         self._arriving = False
         self._may_write = True
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_size = 0
+        self._in_body = False
+        self._received = 0
         self._body: list[bytes] = []
         self._body_size = 0
 
@@ -117,12 +124,24 @@ class FunctionProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come."""
+        if self._refused:
+            return
+        # the parser keeps a line until it is complete, so what is not body is weighed here too
+        self._received += len(data)
+        if self._received > LONGEST_HEAD + HEAD_SLACK + _LARGEST_FRAMING * self._body_size:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._closing = True  # nothing here speaks another protocol: answer, then close
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self._refuse(400)
+            self._refuse(HTTPStatus.BAD_REQUEST)
+
+    def eof_received(self) -> bool:
+        """Keep the connection for what is still to be answered: a caller may close its own side first."""
+        self._closing = True
+        return self._task is not None or bool(self._waiting)
 
     def on_message_begin(self) -> None:
         """Forget the request before."""
@@ -130,6 +149,7 @@ class FunctionProtocol(asyncio.Protocol):
         self._url = b""
         self._headers = []
         self._head_size = 0
+        self._in_body = False
         self._body = []
         self._body_size = 0
 
@@ -139,15 +159,23 @@ class FunctionProtocol(asyncio.Protocol):
         self._weigh(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
-        self._headers.append((name.lower(), value))
+        """Take a header; one that comes after the body is weighed and left, for it was not there when others looked."""
+        if not self._in_body:
+            self._headers.append((name.lower(), value))
         self._weigh(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
-        """Ask for the body where the caller waits to be asked."""
+        """Ask for the body where the caller waits to be asked, unless it is too long or others are answered first."""
+        self._in_body = True
+        if self._parser.should_upgrade():
+            return
         for name, value in self._headers:
             if name == b"expect" and value.lower() == b"100-continue" and self._transport is not None:
-                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                declared = [int(length) for name, length in self._headers if name == b"content-length"]
+                if declared and declared[0] > self._connections.body_limit():
+                    self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+                elif self._task is None and self._parser.get_http_version() == "1.1":
+                    self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
@@ -158,9 +186,10 @@ class FunctionProtocol(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Answer, or wait for the answer before."""
-        self._arriving = False
-        if self._transport is None or self._transport.is_closing():
+        self._received = 0
+        if self._parser.should_upgrade() or self._refused or self._transport is None or self._transport.is_closing():
             return
+        self._arriving = False
         url = httptools.parse_url(self._url)
         path = (url.path or b"/").decode("latin-1")
         scope = {
@@ -171,13 +200,27 @@ class FunctionProtocol(asyncio.Protocol):
             "headers": self._headers,
         }
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        request = WholeRequest(scope, body, keep_alive=self._parser.should_keep_alive())
+        keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
+        request = WholeRequest(scope, body, keep_alive=keep_alive)
         if self._task is not None or not self._may_write:
             self._waiting.append(request)
             if len(self._waiting) >= MOST_PIPELINED:
                 self._transport.pause_reading()
         else:
             self._task = self._loop.create_task(self._answer(request))
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Take the request as if it had not offered another protocol; `rest`: what came after its head."""
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(HTTPStatus.METHOD_NOT_ALLOWED)
+            return
+        headers = [(name, value) for name, value in self._headers if name not in _OFFER]
+        if any(name == b"connection" and b"close" in value.lower() for name, value in self._headers):
+            headers.append((b"connection", b"close"))
+        head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self._url, head, rest))
 
     async def _answer(self, request: WholeRequest) -> None:
         try:
@@ -190,10 +233,10 @@ class FunctionProtocol(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        keep_alive = request.keep_alive and not self._closing
+        keep_alive = request.keep_alive and (not self._closing or bool(self._waiting))
         transport.write(self._encoded(reply, with_body=request.scope["method"] != "HEAD", keep_alive=keep_alive))
         if not keep_alive:
-            transport.close()
+            self._close()
         elif self._waiting:
             self._next()
         else:
@@ -220,32 +263,40 @@ class FunctionProtocol(asyncio.Protocol):
     def _weigh(self, size: int) -> None:
         self._head_size += size
         if self._head_size > LONGEST_HEAD:
-            self._refuse(431)
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
-    def _refuse(self, status: int) -> None:
+    def _refuse(self, status: HTTPStatus) -> None:
         """Answer what is no request, and close: after a fault in its syntax a connection cannot be trusted."""
-        self._closing = True
+        self._refused = self._closing = True
+        self._arriving = False
         if self._task is None and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(self._encoded(Reply(status), with_body=True, keep_alive=False))
+            body = b'{"type":"about:blank","title":"%b","status":%d}' % (status.phrase.encode(), status)
+            reply = Reply(status, body, [(b"content-type", b"application/problem+json")])
+            self._transport.write(self._encoded(reply, with_body=True, keep_alive=False))
+            self._close()
+
+    def _close(self) -> None:
+        """Close once everything is written, or the caller has had time enough to read it."""
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(LINGER_S, self.abort)
 
     def _close_if_quiet(self) -> None:
-        transport = self._transport
-        if transport is None:
-            return
         rest = self._connections.keep_alive_s
         if self._task is None:
             rest += self._quiet_since - self._loop.time()
         if rest > 0:
             self._timer = self._loop.call_later(rest, self._close_if_quiet)
         else:
-            transport.close()
+            self._close()
 
     def shutdown(self, *, wait: bool) -> None:
         """Close after the answer under way, and with `wait` after that to a request that is arriving."""
         self._closing = True
-        if self._task is None and not (wait and self._arriving) and self._transport is not None:
-            self._transport.close()
+        if self._task is None and not (self._waiting and self._may_write) and not (wait and self._arriving):
+            self._close()
 
     def abort(self) -> None:
         """Close at once."""
@@ -263,6 +314,8 @@ class FunctionProtocol(asyncio.Protocol):
 
 
 _NO_CONTENT = 204
+_OFFER = (b"upgrade", b"connection", b"http2-settings")
+_LARGEST_FRAMING = 8  # a chunk of one byte takes five more
 _DRAIN_LOOK_S = 0.01
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from shared.edge.contracts import LearningDue
 from shared.events.cloudevents import Event, binary_headers, new_event
@@ -17,8 +18,13 @@ from shared.observability.metrics import Metrics
 from shared.observability.tracing import current_trace
 from shared.settings import Settings
 
+CLOSE_S = 5.0
 _TIMEOUT_S = 5.0
+_THREADS = 4
 _TAKEN = range(200, 300)
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 _log = logging.getLogger(__name__)
 
@@ -32,9 +38,10 @@ class Sink:
         self._url = settings.k_sink
         self._wake_up_s = settings.wake_up_ms / 1000
         self._failed = metrics.events_failed
-        self._due: dict[str, asyncio.TimerHandle] = {}
-        self._again: set[str] = set()
-        self._sending: dict[str, asyncio.Task[None]] = {}
+        self._due: dict[str | None, asyncio.TimerHandle] = {}
+        self._again: set[str | None] = set()
+        self._sending: dict[str | None, asyncio.Task[None]] = {}
+        self._threads: ThreadPoolExecutor | None = None
         if not self._url:
             _log.warning("K_SINK is not set: no events are sent, learning waits for its sweep")
 
@@ -45,20 +52,24 @@ class Sink:
         trace = current_trace.get()
         event = new_event(event_type, self._function, data, traceparent=trace.traceparent if trace else None)
         try:
-            await asyncio.to_thread(_post, self._url, event)
+            if self._threads is None:
+                from concurrent.futures import ThreadPoolExecutor  # off the start-up path
+
+                self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="sink")
+            await asyncio.get_running_loop().run_in_executor(self._threads, _post, self._url, event)
         except (OSError, ValueError) as error:
             self._failed.inc(event_type)
             _log.warning("the sink did not take an event", extra={"knudge": {"type": event_type, "error": str(error)}})
             return False
         return True
 
-    def learning_due(self, policy: str) -> None:
-        """Wake the learner up for a policy, soon."""
+    def learning_due(self, policy: str | None) -> None:
+        """Wake the learner up for a policy, or with None for all of them, soon."""
         if self._url and policy not in self._due:
             loop = asyncio.get_running_loop()
             self._due[policy] = loop.call_later(self._wake_up_s, self._wake, policy)
 
-    def _wake(self, policy: str) -> None:
+    def _wake(self, policy: str | None) -> None:
         self._due.pop(policy, None)
         if policy in self._sending:
             self._again.add(policy)
@@ -66,7 +77,7 @@ class Sink:
         task = asyncio.get_running_loop().create_task(self._wake_now(policy))
         self._sending[policy] = task
 
-    async def _wake_now(self, policy: str) -> None:
+    async def _wake_now(self, policy: str | None) -> None:
         try:
             await self.send(LEARNING_DUE, LearningDue(policy))
         finally:
@@ -76,12 +87,27 @@ class Sink:
                 self.learning_due(policy)
 
     async def close(self) -> None:
-        """Send the wake-ups that are still due."""
-        await asyncio.gather(*self._sending.values(), return_exceptions=True)
+        """Send the wake-ups that are still due; what the sink has not taken after `CLOSE_S` is counted as failed."""
         for policy, timer in list(self._due.items()):
             timer.cancel()
             self._wake(policy)
-        await asyncio.gather(*self._sending.values(), return_exceptions=True)
+        until = asyncio.get_running_loop().time() + CLOSE_S
+        while self._sending or self._due:
+            for policy, timer in list(self._due.items()):  # asked for again while one was under way
+                timer.cancel()
+                self._wake(policy)
+            left = until - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            await asyncio.wait(self._sending.values(), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        lost = len(self._sending) + len(self._again)
+        if lost:
+            self._failed.inc(LEARNING_DUE, by=lost)
+            _log.warning("the sink took no wake-ups at the end", extra={"knudge": {"events": lost}})
+        for task in self._sending.values():
+            task.cancel()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _post(url: str, event: Event) -> None:
@@ -92,7 +118,8 @@ def _post(url: str, event: Event) -> None:
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
     try:
-        connection.request("POST", parts.path or "/", event.data, binary_headers(event))
+        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+        connection.request("POST", target, event.data, binary_headers(event))
         answer = connection.getresponse()
         answer.read()
     except HTTPException as error:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from urllib.parse import quote, unquote
 from uuid import uuid4
 
 import msgspec
 
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, TooLarge
 
 SOURCE_PREFIX = "knudge/"
 BATCH = b"application/cloudevents-batch+json"
@@ -31,10 +32,10 @@ class Event(msgspec.Struct, frozen=True):
     traceparent: str | None = None
 
 
-def read_events(headers: Mapping[bytes, bytes], body: bytes) -> tuple[list[Event], bool]:
+def read_events(headers: Mapping[bytes, bytes], body: bytes, most: int) -> tuple[list[Event], bool]:
     """Return the events of a request, and whether they came as a batch.
 
-    Raises `InvalidInput` with the attribute at fault.
+    Raises `InvalidInput` with the attribute at fault, `TooLarge` for a batch of more than `most`.
     """
     if headers.get(b"content-type", b"").lower().startswith(BATCH):
         try:
@@ -42,6 +43,9 @@ def read_events(headers: Mapping[bytes, bytes], body: bytes) -> tuple[list[Event
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             detail = f"not a JSON array of events: {error}"
             raise InvalidInput(detail, field="body") from None
+        if len(members) > most:
+            detail = f"at most {most} events at a time"
+            raise TooLarge(detail, field="body")
         structured = {b"content-type": STRUCTURED}
         return [_read(structured, bytes(member), f"[{at}]") for at, member in enumerate(members)], True
     return [_read(headers, body, "")], False
@@ -51,8 +55,8 @@ def _read(headers: Mapping[bytes, bytes], body: bytes, place: str) -> Event:
     from cloudevents.exceptions import GenericException
     from cloudevents.http import from_http
 
-    text_headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
     try:
+        text_headers = {name.decode("latin-1"): _header_text(name, value) for name, value in headers.items()}
         event = from_http(text_headers, body, data_unmarshaller=_still_encoded)
         attributes = event.get_attributes()
         encoded = event.get_data() or b""
@@ -85,6 +89,12 @@ def _still_encoded(data: str | bytes) -> bytes:
     return data.encode() if isinstance(data, str) else data
 
 
+def _header_text(name: bytes, value: bytes) -> str:
+    """Return a header's value; an attribute's is percent-encoded UTF-8 (HTTP binding 1.0, 3.1.3.2)."""
+    text = value.decode("latin-1")
+    return unquote(text, errors="strict") if "%" in text and name.startswith(b"ce-") else text
+
+
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
@@ -106,14 +116,17 @@ def binary_headers(event: Event) -> dict[str, str]:
     headers = {
         "content-type": "application/json",
         "ce-specversion": "1.0",
-        "ce-type": event.type,
-        "ce-source": event.source,
-        "ce-id": event.id,
+        "ce-type": quote(event.type, safe=_AS_THEY_ARE),
+        "ce-source": quote(event.source, safe=_AS_THEY_ARE),
+        "ce-id": quote(event.id, safe=_AS_THEY_ARE),
     }
     for name in ("subject", "time", "traceparent"):
         value = getattr(event, name)
         if value is not None:
-            headers[f"ce-{name}"] = value
+            headers[f"ce-{name}"] = quote(value, safe=_AS_THEY_ARE)
     if event.traceparent is not None:
         headers["traceparent"] = event.traceparent
     return headers
+
+
+_AS_THEY_ARE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')

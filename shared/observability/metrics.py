@@ -13,6 +13,8 @@ from typing import Literal
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5)
 MOST_LABELS = 10_000
+MOST_OTHERS = 1_000
+OTHER = "other"
 
 
 class Family:
@@ -97,12 +99,14 @@ class Metrics:
         )
         self.events_failed = Family("counter", "events_failed", "Events that the sink did not take", "type")
 
-    def select(self, policy: str, action: str, *, known: bool) -> None:
-        """Count an item by its policy and action."""
+    def select(self, policy: str | None, action: str, *, known: bool) -> None:
+        """Count an item by its policy (None where no snapshot confirms the name) and action."""
         values = self.selections.values
-        key = (policy, action)
-        if key not in values and not (known and len(values) < MOST_LABELS):
-            key = (policy, "other")
+        key = (policy or OTHER, action)
+        if key not in values and not (known and policy and len(values) < MOST_LABELS):
+            key = (policy or OTHER, OTHER)
+            if key not in values and len(values) >= MOST_LABELS + MOST_OTHERS:
+                key = (OTHER, OTHER)
         values[key] += 1
 
     def families(self) -> tuple[list[Family], list[LatencyFamily]]:

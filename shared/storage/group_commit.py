@@ -1,7 +1,8 @@
 """Many requests, one transaction: rows that wait at the same time are committed together.
 
 A commit that fails because of its rows is retried row group by row group, so that a poison row harms only its own
-request; one that fails because PostgreSQL is away fails them all with `Unavailable`, and nothing was taken.
+request; one that fails because PostgreSQL is away fails them all with `Unavailable`, and nothing was taken. So do those
+that have waited too long behind it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from shared.errors import Overloaded, Unavailable
 
 R = TypeVar("R")
 T = TypeVar("T")
+
+
+_Group = tuple[Sequence[R], asyncio.Future[set[T]]]
 
 
 class GroupCommit(Generic[R, T]):
@@ -31,13 +35,18 @@ class GroupCommit(Generic[R, T]):
         lanes: int = 2,
         rows_at_once: int = 500,
         waiting_limit: int = 50_000,
+        patience_s: float = 5.0,
     ) -> None:
-        """Commit through `lanes` transactions at a time, about `rows_at_once` rows in each."""
+        """Commit through `lanes` transactions at a time, about `rows_at_once` rows in each.
+
+        `patience_s`: rows that have waited longer are not tried any more.
+        """
         self._commit = commit
         self._key = key
         self._rows_at_once = rows_at_once
         self._waiting_limit = waiting_limit
-        self._groups: deque[tuple[Sequence[R], asyncio.Future[set[T]]]] = deque()
+        self._patience_s = patience_s
+        self._groups: deque[tuple[Sequence[R], asyncio.Future[set[T]], float]] = deque()
         self._waiting = 0
         self._idle = lanes
         self._running: set[asyncio.Task[None]] = set()
@@ -50,8 +59,9 @@ class GroupCommit(Generic[R, T]):
         if self._waiting + len(rows) > self._waiting_limit:
             detail = f"{self._waiting} rows wait to be committed"
             raise Overloaded(detail)
-        done: asyncio.Future[set[T]] = asyncio.get_running_loop().create_future()
-        self._groups.append((rows, done))
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[set[T]] = loop.create_future()
+        self._groups.append((rows, done, loop.time() + self._patience_s))
         self._waiting += len(rows)
         if self._idle:
             self._idle -= 1
@@ -66,18 +76,27 @@ class GroupCommit(Generic[R, T]):
 
     async def _run(self) -> None:
         try:
-            while self._groups:
-                groups = [self._groups.popleft()]
-                size = len(groups[0][0])
-                while self._groups and size + len(self._groups[0][0]) <= self._rows_at_once:
-                    groups.append(self._groups.popleft())
-                    size += len(groups[-1][0])
-                self._waiting -= size
+            while groups := self._next_groups():
                 await self._commit_groups(groups)
         finally:
             self._idle += 1
 
-    async def _commit_groups(self, groups: list[tuple[Sequence[R], asyncio.Future[set[T]]]]) -> None:
+    def _next_groups(self) -> list[_Group[R, T]]:
+        """Take what is committed next; what has waited too long is answered here."""
+        groups: list[_Group[R, T]] = []
+        size = 0
+        now = asyncio.get_running_loop().time()
+        while self._groups and (not groups or size + len(self._groups[0][0]) <= self._rows_at_once):
+            rows, done, until = self._groups.popleft()
+            self._waiting -= len(rows)
+            if now <= until:
+                groups.append((rows, done))
+                size += len(rows)
+            elif not done.done():
+                done.set_exception(Unavailable("PostgreSQL did not answer in time"))
+        return groups
+
+    async def _commit_groups(self, groups: list[_Group[R, T]]) -> None:
         try:
             new = await self._commit([row for rows, _ in groups for row in rows])
         except Exception as error:

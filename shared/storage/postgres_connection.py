@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -21,6 +24,7 @@ Pool = AsyncConnectionPool[Connection]
 
 _CONNECT_TIMEOUT_S = 2
 _WAIT_S = 2.0
+_DEAD_PEER_MS = 10_000
 
 
 def open_pool(database_url: str, size: int) -> Pool:
@@ -32,6 +36,7 @@ def open_pool(database_url: str, size: int) -> Pool:
             "row_factory": dict_row,
             "autocommit": True,
             "connect_timeout": _CONNECT_TIMEOUT_S,
+            "tcp_user_timeout": _DEAD_PEER_MS,
             "options": "-c synchronous_commit=on -c timezone=UTC -c jit=off",
             "application_name": "knudge",
         },
@@ -46,11 +51,26 @@ def open_pool(database_url: str, size: int) -> Pool:
 
 
 @asynccontextmanager
-async def connection(pool: Pool) -> AsyncIterator[Connection]:
-    """Lend a connection; raises `Unavailable` where PostgreSQL does not answer."""
+async def connection(pool: Pool, within_s: float | None = None) -> AsyncIterator[Connection]:
+    """Lend a connection; raises `Unavailable` where PostgreSQL does not answer.
+
+    `within_s`: hang up after that long, on a server that is there and says nothing. Whether it then commits what it was
+    sent is not known, so what is written must bear being written again.
+    """
     try:
         async with pool.connection() as lent:
-            yield lent
+            bound = asyncio.get_running_loop().call_later(within_s, _hang_up, lent) if within_s else None
+            try:
+                yield lent
+            finally:
+                if bound is not None:
+                    bound.cancel()
     except (psycopg.OperationalError, PoolTimeout) as error:
         detail = f"PostgreSQL does not answer: {error}".strip()
         raise Unavailable(detail) from error
+
+
+def _hang_up(lent: Connection) -> None:
+    """End a connection from this side: whoever waits for the server is told that it is gone, which a cancellation is not."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(lent.fileno())) as same:
+        same.shutdown(socket.SHUT_RDWR)

@@ -24,6 +24,9 @@ from shared.vocabulary import Activation, Decision, Feedback
 
 _log = logging.getLogger(__name__)
 
+_ANSWER_S = 5.0
+"""How long one statement may take before the connection is given up."""
+
 FeedbackKey = tuple[str, str, str]
 """(decision_id, source, event_id)"""
 
@@ -61,7 +64,7 @@ class FeedbackStore:
     async def policy_name(self, key: int) -> str | None:
         """Return the name of the policy with this key, None where there is none; raises `Unavailable`."""
         if key not in self._names:
-            async with connection(self._pool) as lent:
+            async with connection(self._pool, _ANSWER_S) as lent:
                 cursor = await lent.execute(self._queries["policy_names"])
                 self._names.update({row["policy_key"]: row["name"] for row in await cursor.fetchall()})
         return self._names.get(key)
@@ -98,7 +101,7 @@ class FeedbackStore:
 
     async def _insert(self, query: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         parameters = {"rows": msgspec.json.encode(rows).decode()}
-        async with connection(self._pool) as lent:
+        async with connection(self._pool, _ANSWER_S) as lent:
             try:
                 try:
                     cursor = await lent.execute(self._queries[query], parameters)

@@ -22,12 +22,14 @@ VERSIONS = "knudge:versions"
 
 _CONNECT_TIMEOUT_S = 1.0
 _TIMEOUT_S = 2.0
+_MOST_CONNECTIONS = 2048
 
 
 def connect(url: str) -> Redis:
-    """Return a client; nothing connects before the first command."""
+    """Return a client; nothing connects before the first command, and as many connect as commands are under way."""
     return redis.Redis.from_url(
         url,
+        max_connections=_MOST_CONNECTIONS,
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
         socket_timeout=_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),

@@ -2,8 +2,9 @@
 
 Writing (serving processes): requests that wait at the same time share one append, started every 2 ms or as soon as 32
 of them wait, whatever comes first; an answer waits until Redis has acknowledged its block, or `wait_s`, after which it goes out degraded. What Redis has not
-acknowledged stays in a bounded buffer and is appended once Redis is back; what a full buffer drops is counted. A block
-may so be appended twice: the archive takes each decision once.
+acknowledged stays in a buffer, bounded in decisions and in bytes, and is appended once Redis is back; what a full buffer
+drops is counted. A block may so be appended twice: the archive takes each decision once. An entry stays small enough to be
+written and read in one go, however large its decisions are.
 
 Reading (`learn`): from the start, without a checkpoint; entries are trimmed after the commit that archived them.
 """
@@ -13,9 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection
 from contextlib import suppress
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -43,12 +43,13 @@ _log = logging.getLogger(__name__)
 
 
 class _Block:
-    """Decisions that are appended together, and the answer that their requests wait for."""
+    """Encoded decisions that are appended together, each with its policy, and the answer that their requests wait for."""
 
-    __slots__ = ("decisions", "held", "timer")
+    __slots__ = ("decisions", "held", "size", "timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.decisions: list[Decision] = []
+        self.decisions: list[tuple[str, bytes]] = []
+        self.size = 0
         self.held: asyncio.Future[bool] = loop.create_future()
         self.timer: asyncio.TimerHandle | None = None
 
@@ -62,14 +63,22 @@ class _Block:
 class JournalWriter:
     """Appends decisions; answers whether Redis holds them."""
 
-    def __init__(self, client: Redis, metrics: Metrics, *, wait_s: float, buffer: int) -> None:
-        """Append through `client`; keep at most `buffer` decisions while it is away."""
+    def __init__(
+        self, client: Redis, asking: Redis, metrics: Metrics, *, wait_s: float, buffer: int, buffer_bytes: int
+    ) -> None:
+        """Append through `client`; keep at most `buffer` decisions, `buffer_bytes` long, while it is away.
+
+        `asking`: a client of their own for requests with a `request_id`, which wait for a connection each.
+        """
         self._client = client
+        self._asking = asking
         self._metrics = metrics
         self._wait_s = wait_s
         self._buffer = buffer
+        self._buffer_bytes = buffer_bytes
         self._blocks: deque[_Block] = deque()
         self._waiting = 0
+        self._waiting_bytes = 0
         self._well = True
         self._closing = False
         self._wake = asyncio.Event()
@@ -77,32 +86,44 @@ class JournalWriter:
 
     async def append(self, decision: Decision) -> bool:
         """Return True once Redis holds the decision; False after `wait_s`, or at once while Redis is away."""
-        if self._waiting >= self._buffer:
+        encoded = _encoder.encode(decision)
+        if self._waiting >= self._buffer or self._waiting_bytes + len(encoded) > self._buffer_bytes:
             self._metrics.journal_dropped.inc()
             return False
         self._waiting += 1
-        loop = asyncio.get_running_loop()
-        if not self._blocks or len(self._blocks[-1].decisions) >= _BLOCK or self._blocks[-1].held.done():
+        self._waiting_bytes += len(encoded)
+        block = self._blocks[-1] if self._blocks else None
+        if block is None or len(block.decisions) >= _BLOCK or block.size >= _BLOCK_BYTES or block.held.done():
+            loop = asyncio.get_running_loop()
             block = _Block(loop)
             if self._well:
                 block.timer = loop.call_later(self._wait_s, self._give_up, block)
             self._blocks.append(block)
             self._wake.set()
-        block = self._blocks[-1]
-        block.decisions.append(decision)
+        block.decisions.append((decision.policy, encoded))
+        block.size += len(encoded)
         if len(block.decisions) == _SHARE_DECISIONS:
             self._wake.set()
         if not self._well:
             return False
-        return await block.held
+        try:
+            return await block.held
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return False  # another request of this block was cancelled, and the answer to all with it
 
     async def append_once(self, decision: Decision, request: str, answer: bytes) -> tuple[bool, bytes | None]:
         """Append unless `request` was answered before; return (held, the earlier answer or None)."""
         policy = decision.policy
         block = _encoder.encode([decision])
+        if not self._well:
+            await self.append(decision)
+            return False, None
         try:
             async with asyncio.timeout(self._wait_s):
-                earlier = await self._client.eval(
+                earlier = await self._asking.eval(
                     _APPEND_ONCE, 2, request_key(policy, request), journal_key(policy), answer, _REMEMBER_MS, block
                 )
         except (RedisError, TimeoutError):
@@ -116,7 +137,7 @@ class JournalWriter:
             return None
         try:
             async with asyncio.timeout(self._wait_s):
-                return cast("bytes | None", await self._client.get(request_key(policy, request)))
+                return cast("bytes | None", await self._asking.get(request_key(policy, request)))
         except (RedisError, TimeoutError):
             return None
 
@@ -141,7 +162,7 @@ class JournalWriter:
         started = 0.0
         while await self._share(started):
             started = asyncio.get_running_loop().time()
-            blocks = [self._blocks.popleft() for _ in range(min(len(self._blocks), _BLOCKS_AT_ONCE))]
+            blocks = self._next_blocks()
             try:
                 await self._append(blocks)
             except (RedisError, OSError, TimeoutError) as error:
@@ -158,6 +179,14 @@ class JournalWriter:
             else:
                 self._settle(blocks, held=True)
             failures = 0
+
+    def _next_blocks(self) -> list[_Block]:
+        blocks = [self._blocks.popleft()]
+        size = blocks[0].size
+        while self._blocks and len(blocks) < _BLOCKS_AT_ONCE and size + self._blocks[0].size <= _APPEND_BYTES:
+            blocks.append(self._blocks.popleft())
+            size += blocks[-1].size
+        return blocks
 
     async def _share(self, started: float) -> bool:
         """Wait until the next append is due; return False once there is nothing left to append and never will be."""
@@ -187,72 +216,102 @@ class JournalWriter:
     def _settle(self, blocks: list[_Block], *, held: bool) -> None:
         for block in blocks:
             self._waiting -= len(block.decisions)
+            self._waiting_bytes -= block.size
             block.answer(held=held)
         if not self._well:
             self._well = self._waiting < _BLOCK
             self._metrics.journal_buffered.set(self._waiting)
 
     async def _append(self, blocks: list[_Block]) -> None:
-        by_policy: dict[str, list[Decision]] = {}
+        by_policy: dict[str, list[bytes]] = {}
         for block in blocks:
-            for decision in block.decisions:
-                by_policy.setdefault(decision.policy, []).append(decision)
+            for policy, encoded in block.decisions:
+                by_policy.setdefault(policy, []).append(encoded)
         if len(by_policy) == 1:
             [(policy, decisions)] = by_policy.items()
-            await self._client.xadd(journal_key(policy), {"block": _encoder.encode(decisions)})
+            await self._client.xadd(journal_key(policy), {"block": _array(decisions)})
             return
         pipeline = self._client.pipeline(transaction=False)
         for policy, decisions in by_policy.items():
-            pipeline.xadd(journal_key(policy), {"block": _encoder.encode(decisions)})
+            pipeline.xadd(journal_key(policy), {"block": _array(decisions)})
         await pipeline.execute()
 
 
 _BLOCK = 500
+_BLOCK_BYTES = 256 * 1024
 _BLOCKS_AT_ONCE = 8
+_APPEND_BYTES = 1024 * 1024
 _CLOSE_S = 2.0
 
 
-async def read_journal(client: Redis, policy: str, most: int) -> tuple[list[Decision], bytes | None]:
-    """Return decisions from the start of a policy's journal, and the id of the last entry they stood in.
+def _array(encoded: list[bytes]) -> bytes:
+    """Return the MessagePack array of members that are encoded already."""
+    return b"\xdc" + len(encoded).to_bytes(2, "big") + b"".join(encoded)
 
-    At least `most` decisions where there are so many (whole entries only). Raises `Unavailable`.
+
+class Portion(NamedTuple):
+    """Decisions from the start of a journal, the id of the last entry they stood in, and whether more may follow."""
+
+    decisions: list[Decision]
+    last: bytes | None
+    more: bool
+
+
+async def read_journal(client: Redis, policy: str, most: int, *, upto: bytes = b"+") -> Portion:
+    """Return a portion of a policy's journal, from its start to the entry `upto`.
+
+    It ends with the entry that makes it `most` decisions or `PORTION_BYTES` long. Raises `Unavailable`.
     """
     decisions: list[Decision] = []
     last: bytes | None = None
+    size = 0
     try:
-        while len(decisions) < most:
-            start = "-" if last is None else b"(" + last
-            found = await client.xrange(journal_key(policy), min=start, count=_ENTRIES)
+        while True:
+            start = b"-" if last is None else b"(" + last
+            found = await client.xrange(journal_key(policy), min=start, max=upto, count=_ENTRIES)
             entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
             for entry, fields in entries:
                 last = entry
+                block = fields.get(b"block", b"")
+                size += len(block)
                 try:
-                    decisions.extend(_decoder.decode(fields[b"block"]))
-                except (msgspec.DecodeError, KeyError):
+                    decisions.extend(_decoder.decode(block))
+                except msgspec.DecodeError:
                     _log.exception("a journal entry cannot be read", extra={"knudge": {"entry": entry}})
-                if len(decisions) >= most:
-                    break
+                if len(decisions) >= most or size >= PORTION_BYTES:
+                    return Portion(decisions, last, more=True)
             if len(entries) < _ENTRIES:
-                break
+                return Portion(decisions, last, more=False)
     except RedisError as error:
         detail = f"Redis does not answer: {error}"
         raise Unavailable(detail) from error
-    return decisions, last
 
 
-async def drop_strange_journals(client: Redis, policies: Collection[str]) -> dict[str, int]:
-    """Drop the journals of policies that do not exist; return how many decisions each held. Raises `Unavailable`.
-
-    They come from processes that had no snapshot and could not know: who asked for such a policy was answered uniformly.
-    """
-    dropped: dict[str, int] = {}
+async def journals(client: Redis) -> dict[str, bytes]:
+    """Return the policies that have a journal, with the id of its last entry. Raises `Unavailable`."""
+    lasts: dict[str, bytes] = {}
     try:
-        async for key in client.scan_iter(match=journal_key("*"), count=_ENTRIES):
-            policy = bytes(key).decode().removeprefix(journal_key(""))
-            if policy not in policies:
-                decisions, _ = await read_journal(client, policy, _ENTRIES)
-                await client.delete(key)
-                dropped[policy] = len(decisions)
+        async for key in client.scan_iter(match=journal_key("*"), count=_KEYS):
+            found = cast("list[tuple[bytes, Any]]", await client.xrevrange(key, count=1))
+            if found:
+                lasts[bytes(key).decode().removeprefix(journal_key(""))] = found[0][0]
+    except RedisError as error:
+        detail = f"Redis does not answer: {error}"
+        raise Unavailable(detail) from error
+    return lasts
+
+
+async def drop_journal(client: Redis, policy: str, upto: bytes) -> int:
+    """Drop a journal's entries up to `upto`; return how many decisions they held. Raises `Unavailable`."""
+    dropped = 0
+    while True:
+        portion = await read_journal(client, policy, _PORTION, upto=upto)
+        if portion.last is None:
+            break
+        await trim_journal(client, policy, portion.last)
+        dropped += len(portion.decisions)
+    try:
+        await client.eval(_DELETE_EMPTY, 1, journal_key(policy))
     except RedisError as error:
         detail = f"Redis does not answer: {error}"
         raise Unavailable(detail) from error
@@ -269,4 +328,9 @@ async def trim_journal(client: Redis, policy: str, last: bytes) -> None:
         raise Unavailable(detail) from error
 
 
-_ENTRIES = 200
+_DELETE_EMPTY = "if redis.call('XLEN', KEYS[1]) == 0 then redis.call('DEL', KEYS[1]) end"
+PORTION_BYTES = 16 * 1024 * 1024
+"""About how much of a journal is read at a time."""
+_ENTRIES = 16
+_KEYS = 200
+_PORTION = 5_000

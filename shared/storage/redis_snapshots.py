@@ -124,7 +124,7 @@ class SnapshotWatch:
             async with asyncio.timeout(_FIND_S):
                 version = cast("bytes | None", await self._client.hget(VERSIONS, policy))
                 if version is not None:
-                    return await self._fetch(policy, version)
+                    return await self._fetch_or_keep(policy, version)
                 bootstrapped = await self._client.exists(BOOTSTRAPPED)
         except (RedisError, TimeoutError) as error:
             self._away_until = asyncio.get_running_loop().time() + _AWAY_S
@@ -134,6 +134,17 @@ class SnapshotWatch:
             detail = f"there is no policy {policy!r}"
             raise UnknownPolicy(detail, field="policy")
         return None
+
+    async def _fetch_or_keep(self, policy: str, version: bytes) -> Chooser | None:
+        """Fetch; what cannot be read leaves the policy, and all others, with what is held. Raises `RedisError`."""
+        try:
+            return await self._fetch(policy, version)
+        except RedisError:
+            raise
+        except Exception:
+            _log.exception("a snapshot cannot be used", extra={"knudge": {"policy": policy}})
+            self._versions[policy] = version  # not again before it changes
+            return self._held.get(policy)
 
     async def _fetch(self, policy: str, version: bytes) -> Chooser | None:
         content = cast("bytes | None", await self._client.get(snapshot_key(policy)))
@@ -156,12 +167,12 @@ class SnapshotWatch:
                 versions = cast("list[bytes | None]", await self._client.hmget(VERSIONS, policies))
                 for policy, version in zip(policies, versions, strict=True):
                     if version is not None and version != self._versions.get(policy):
-                        await self._fetch(policy, version)
+                        await self._fetch_or_keep(policy, version)
             except RedisError as error:
                 _log.debug("snapshots are not watched just now", extra={"knudge": {"error": str(error)}})
                 await asyncio.sleep(_AWAY_S)
             except Exception:
-                _log.exception("a snapshot cannot be used")
+                _log.exception("a look at the snapshots failed")
                 await asyncio.sleep(_AWAY_S)
 
 

@@ -235,6 +235,7 @@ def test_what_is_no_http_is_refused(recommend: Hosted) -> None:
         b"POST /v1/recommend HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
         b"POST /v1/recommend HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{} ",
         b"POST /v1/recommend HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /v1/recommend HTTP/1.1\r\nhost: x\r\nx-client-id: a\r\nx-client-id: b\r\ncontent-length: 2\r\n\r\n{}",
         b"POST /v1/recommend HTTP/1.1\r\nhost: x\r\nx-client-id: \xc3\xbc\r\ncontent-length: 2\r\n\r\n{}",
     ):
         answer = recommend.raw(sent)
@@ -389,7 +390,7 @@ def test_sigterm_under_load_loses_no_decision(servers: LocalServers, tmp_path: P
     assert len(given) == len(answers)
 
     async def look(stage: Stage) -> None:
-        decisions, _ = await read_journal(stage.redis, names[0], 1_000_000)
+        decisions = (await read_journal(stage.redis, names[0], 1_000_000)).decisions
         assert given <= {decision.decision_id for decision in decisions}
         assert {decision.revision for decision in decisions} == {"hosted-00001"}
 

@@ -40,7 +40,7 @@ def check_problem(answer: Answer, status: int, slug: str, field: str | None) -> 
 
 async def journalled(stage: Stage, policy: str) -> dict[str, Decision]:
     """Return the decisions that stand in a policy's journal, by id."""
-    decisions, _ = await read_journal(stage.redis, policy, 10_000)
+    decisions = (await read_journal(stage.redis, policy, 10_000)).decisions
     assert len({decision.decision_id for decision in decisions}) == len(decisions)
     return {decision.decision_id: decision for decision in decisions}
 
