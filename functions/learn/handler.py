@@ -21,7 +21,7 @@ from shared.storage.postgres_retention import drop_expired
 from shared.storage.publication import publish_all, publish_missing
 from shared.storage.queries import queries
 from shared.storage.redis_connection import Redis
-from shared.storage.redis_journal import Portion, drop_journal, journals, read_journal, trim_journal
+from shared.storage.redis_drain import Portion, drop_journal, journals, read_journal, trim_journal
 from shared.storage.redis_snapshots import publish
 
 _log = logging.getLogger(__name__)

@@ -12,8 +12,9 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 
+from shared.edge.connections import Connections
 from shared.edge.http import HttpRequest, Reply
-from shared.edge.protocol import Connections, FunctionProtocol
+from shared.edge.protocol import FunctionProtocol
 
 KEEP_ALIVE_S = 120.0
 """Longer than the 90 s for which Knative's queue-proxy keeps an idle connection."""

@@ -6,7 +6,7 @@ acknowledged stays in a buffer, bounded in decisions and in bytes, and is append
 drops is counted. A block may so be appended twice: the archive takes each decision once. An entry stays small enough to be
 written and read in one go, however large its decisions are.
 
-Reading (`learn`): from the start, without a checkpoint; entries are trimmed after the commit that archived them.
+Reading is `shared.storage.redis_drain`'s.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 import msgspec
 
-from shared.errors import Unavailable
 from shared.observability.metrics import Metrics
 from shared.storage.redis_connection import Redis, RedisError, journal_key, request_key
 from shared.vocabulary import Decision
@@ -38,7 +37,6 @@ return redis.call('GET', KEYS[1])
 """
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Decision])
 _log = logging.getLogger(__name__)
 
 
@@ -247,90 +245,3 @@ _CLOSE_S = 2.0
 def _array(encoded: list[bytes]) -> bytes:
     """Return the MessagePack array of members that are encoded already."""
     return b"\xdc" + len(encoded).to_bytes(2, "big") + b"".join(encoded)
-
-
-class Portion(NamedTuple):
-    """Decisions from the start of a journal, the id of the last entry they stood in, and whether more may follow."""
-
-    decisions: list[Decision]
-    last: bytes | None
-    more: bool
-
-
-async def read_journal(client: Redis, policy: str, most: int, *, upto: bytes = b"+") -> Portion:
-    """Return a portion of a policy's journal, from its start to the entry `upto`.
-
-    It ends with the entry that makes it `most` decisions or `PORTION_BYTES` long. Raises `Unavailable`.
-    """
-    decisions: list[Decision] = []
-    last: bytes | None = None
-    size = 0
-    try:
-        while True:
-            start = b"-" if last is None else b"(" + last
-            found = await client.xrange(journal_key(policy), min=start, max=upto, count=_ENTRIES)
-            entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
-            for entry, fields in entries:
-                last = entry
-                block = fields.get(b"block", b"")
-                size += len(block)
-                try:
-                    decisions.extend(_decoder.decode(block))
-                except msgspec.DecodeError:
-                    _log.exception("a journal entry cannot be read", extra={"knudge": {"entry": entry}})
-                if len(decisions) >= most or size >= PORTION_BYTES:
-                    return Portion(decisions, last, more=True)
-            if len(entries) < _ENTRIES:
-                return Portion(decisions, last, more=False)
-    except RedisError as error:
-        detail = f"Redis does not answer: {error}"
-        raise Unavailable(detail) from error
-
-
-async def journals(client: Redis) -> dict[str, bytes]:
-    """Return the policies that have a journal, with the id of its last entry. Raises `Unavailable`."""
-    lasts: dict[str, bytes] = {}
-    try:
-        async for key in client.scan_iter(match=journal_key("*"), count=_KEYS):
-            found = cast("list[tuple[bytes, Any]]", await client.xrevrange(key, count=1))
-            if found:
-                lasts[bytes(key).decode().removeprefix(journal_key(""))] = found[0][0]
-    except RedisError as error:
-        detail = f"Redis does not answer: {error}"
-        raise Unavailable(detail) from error
-    return lasts
-
-
-async def drop_journal(client: Redis, policy: str, upto: bytes) -> int:
-    """Drop a journal's entries up to `upto`; return how many decisions they held. Raises `Unavailable`."""
-    dropped = 0
-    while True:
-        portion = await read_journal(client, policy, _PORTION, upto=upto)
-        if portion.last is None:
-            break
-        await trim_journal(client, policy, portion.last)
-        dropped += len(portion.decisions)
-    try:
-        await client.eval(_DELETE_EMPTY, 1, journal_key(policy))
-    except RedisError as error:
-        detail = f"Redis does not answer: {error}"
-        raise Unavailable(detail) from error
-    return dropped
-
-
-async def trim_journal(client: Redis, policy: str, last: bytes) -> None:
-    """Drop every entry up to and including `last`; raises `Unavailable`."""
-    moment, _, number = last.partition(b"-")
-    try:
-        await client.xtrim(journal_key(policy), minid=b"%s-%d" % (moment, int(number) + 1), approximate=False)
-    except RedisError as error:
-        detail = f"Redis does not answer: {error}"
-        raise Unavailable(detail) from error
-
-
-_DELETE_EMPTY = "if redis.call('XLEN', KEYS[1]) == 0 then redis.call('DEL', KEYS[1]) end"
-PORTION_BYTES = 16 * 1024 * 1024
-"""About how much of a journal is read at a time."""
-_ENTRIES = 16
-_KEYS = 200
-_PORTION = 5_000

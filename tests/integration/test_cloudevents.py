@@ -17,7 +17,7 @@ from cloudevents.http import CloudEvent, from_http
 from functions.local.ports import ReservedPort
 from functions.local.servers import LocalServers
 from shared.identity import decision_id, policy_key
-from shared.storage.redis_journal import read_journal
+from shared.storage.redis_drain import read_journal
 from tests.stage import DOORS, Answer, Stage, run
 
 REQUESTED = "dev.knudge.recommendation.requested.v1"

@@ -17,7 +17,7 @@ import msgspec
 import redis
 
 from functions.local.servers import LocalServers
-from shared.storage.redis_journal import read_journal
+from shared.storage.redis_drain import read_journal
 from shared.storage.redis_snapshots import decode_snapshot, encode_snapshot
 from tests.hosted import Hosted
 from tests.stage import Stage, run

@@ -21,7 +21,7 @@ import pytest
 
 from functions.local.ports import ReservedPort
 from functions.local.servers import LocalServers
-from shared.storage.redis_journal import read_journal
+from shared.storage.redis_drain import read_journal
 from tests.stage import Stage, run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ import pytest
 
 from functions.local.servers import LocalServers
 from shared.identity import pseudonym, route
-from shared.storage.redis_journal import read_journal
+from shared.storage.redis_drain import read_journal
 from shared.vocabulary import Decision
 from tests.stage import Answer, Stage, run
 

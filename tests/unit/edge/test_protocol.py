@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from shared.edge import protocol
+from shared.edge.connections import Connections
 from shared.edge.http import HttpRequest, Reply, WholeRequest
-from shared.edge.protocol import Connections, FunctionProtocol
+from shared.edge.protocol import FunctionProtocol
 
 LIMIT = 1 << 20
 
