@@ -49,7 +49,7 @@ class Settings(msgspec.Struct, frozen=True):
     slate_limit: int = 50
     """Largest `count`."""
     batch_limit: int = 1_000
-    """Most requests, decisions or events in one batch."""
+    """Most decisions, events or recommended items in one batch."""
     concurrency_limit: int = 4_096
     """Most requests under way in one process; further ones get 503."""
     retention_days: int = 400

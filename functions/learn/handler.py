@@ -30,6 +30,7 @@ DECISIONS_AT_ONCE = 5_000
 PENDING_AT_ONCE = 5_000
 POLICIES_AT_ONCE = 8
 PUBLISHED_BYTES_PER_S = 1e6
+_INTERVALS_PER_SWEEP = 10
 _DAY_S = 86_400.0
 
 
@@ -80,7 +81,11 @@ class Learner:
     async def _sweep(self) -> LearningDone:
         now = self._clock()
         named = queries("learning")
-        strange = await journals(self._client)
+        self._not_before[None] = monotonic() + self._interval_s * _INTERVALS_PER_SWEEP
+        try:
+            strange = await journals(self._client)
+        except Unavailable:  # what is committed is learned all the same; publishing says below that Redis is away
+            strange = {}
         async with connection(self._pool) as lent:
             await lent.execute(named["unpark"])
             rows = await (await lent.execute(named["policies"])).fetchall()

@@ -4,8 +4,9 @@ A server for any ASGI application pays for generality: a scope of thirteen membe
 and a timer a request. A function needs a method, a path, headers and a whole body, and gives a whole reply, so this
 protocol does only that.
 
-Bodies and heads are bounded while they arrive. An offer to upgrade is not taken, the request is answered as it is. Pipelined requests are answered in order. A connection that was closed
-before its answer was ready harms nobody, and its request is finished all the same.
+Bodies and heads are bounded while they arrive. Pipelined requests are answered in order. An offer to upgrade is not taken:
+the request is answered as it is. A connection that was closed before its answer was ready harms nobody, and its request is
+finished all the same.
 """
 
 from __future__ import annotations

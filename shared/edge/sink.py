@@ -88,12 +88,9 @@ class Sink:
 
     async def close(self) -> None:
         """Send the wake-ups that are still due; what the sink has not taken after `CLOSE_S` is counted as failed."""
-        for policy, timer in list(self._due.items()):
-            timer.cancel()
-            self._wake(policy)
         until = asyncio.get_running_loop().time() + CLOSE_S
         while self._sending or self._due:
-            for policy, timer in list(self._due.items()):  # asked for again while one was under way
+            for policy, timer in list(self._due.items()):  # more may fall due while one is under way
                 timer.cancel()
                 self._wake(policy)
             left = until - asyncio.get_running_loop().time()
@@ -104,6 +101,7 @@ class Sink:
         if lost:
             self._failed.inc(LEARNING_DUE, by=lost)
             _log.warning("the sink took no wake-ups at the end", extra={"knudge": {"events": lost}})
+        self._again.clear()
         for task in self._sending.values():
             task.cancel()
         if self._threads is not None:

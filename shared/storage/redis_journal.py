@@ -114,11 +114,11 @@ class JournalWriter:
 
     async def append_once(self, decision: Decision, request: str, answer: bytes) -> tuple[bool, bytes | None]:
         """Append unless `request` was answered before; return (held, the earlier answer or None)."""
-        policy = decision.policy
-        block = _encoder.encode([decision])
         if not self._well:
             await self.append(decision)
             return False, None
+        policy = decision.policy
+        block = _encoder.encode([decision])
         try:
             async with asyncio.timeout(self._wait_s):
                 earlier = await self._asking.eval(

@@ -126,7 +126,7 @@ class SnapshotWatch:
                 if version is not None:
                     return await self._fetch_or_keep(policy, version)
                 bootstrapped = await self._client.exists(BOOTSTRAPPED)
-        except (RedisError, TimeoutError) as error:
+        except (RedisError, OSError) as error:
             self._away_until = asyncio.get_running_loop().time() + _AWAY_S
             _log.warning("no snapshot to be had", extra={"knudge": {"policy": policy, "error": str(error)}})
             return None
@@ -136,10 +136,10 @@ class SnapshotWatch:
         return None
 
     async def _fetch_or_keep(self, policy: str, version: bytes) -> Chooser | None:
-        """Fetch; what cannot be read leaves the policy, and all others, with what is held. Raises `RedisError`."""
+        """Fetch; what cannot be read leaves the policy, and all others, with what is held. Raises `RedisError`, `OSError`."""
         try:
             return await self._fetch(policy, version)
-        except RedisError:
+        except (RedisError, OSError):
             raise
         except Exception:
             _log.exception("a snapshot cannot be used", extra={"knudge": {"policy": policy}})

@@ -187,8 +187,8 @@ def test_an_unreadable_snapshot_harms_only_its_policy(own_servers: LocalServers)
     client.close()
 
 
-def test_a_large_batch_lets_others_in(servers: LocalServers) -> None:
-    """A batch is bounded by the items it asks for, and the process answers others while it works on one."""
+def test_a_batch_is_bounded_by_the_items_it_asks_for(servers: LocalServers) -> None:
+    """Many slates weigh as many items: one too many refuses the batch, whatever the number of its requests."""
     put_policies(servers, "batched")
     with Hosted("recommend", servers) as recommend:
         recommend.request("POST", "/v1/recommend", {"policy": "batched"})

@@ -93,6 +93,25 @@ def test_learned_counts_are_exact(servers: LocalServers) -> None:
     run(servers, play)
 
 
+def test_a_sweep_learns_what_is_committed_while_redis_is_away(own_servers: LocalServers) -> None:
+    """Without Redis a sweep asks to be tried again, and has learned from what PostgreSQL holds."""
+
+    async def play(stage: Stage) -> None:
+        policy = await stage.policy()
+        decision = (await stage.recommend(policy))["decision_id"]
+        await stage.learn(policy)
+        await stage.feedback(decision)
+        stage.servers.redis.stop()
+        answer = await stage.event("learn", "dev.knudge.learning.due.v1", {})
+        assert answer.status == 503
+        assert [row["reward"] for row in stage.sql("select reward from rewards where decision_id = %s", decision)] == [
+            1.0
+        ]
+        assert stage.sql("select from pending where decision_id = %s", decision) == []
+
+    run(own_servers, play)
+
+
 def test_a_wiped_redis_is_republished_bit_for_bit(own_servers: LocalServers) -> None:
     """After Redis lost everything one learning run puts back the very bytes, of all policies."""
 

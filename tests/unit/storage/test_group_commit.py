@@ -311,3 +311,24 @@ def test_closing_waits_for_what_is_under_way() -> None:
         assert await asyncio.gather(*requests) == [{key} for key in "abcde"]
 
     run(test)
+
+
+def test_rows_that_waited_too_long_are_not_tried() -> None:
+    """Behind a commit that hangs, rows are refused once their time is over; the next ones are taken."""
+
+    async def play(table: FakeTable) -> None:
+        table.gate.clear()
+        group = GroupCommit[Row, str](table.commit, lambda row: row[0], lanes=1, patience_s=0.05)
+        [first] = await waiting(group.take(rows("a")))
+        assert table.attempts == [["a"]]
+        [second] = await waiting(group.take(rows("b")))
+        await asyncio.sleep(0.1)
+        table.gate.set()
+        assert await first == {"a"}
+        with pytest.raises(Unavailable):
+            await second
+        assert await group.take(rows("c")) == {"c"}
+        assert table.attempts == [["a"], ["c"]]
+        await group.close()
+
+    run(play)
