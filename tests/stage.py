@@ -43,6 +43,8 @@ DOORS: dict[str, Function[Any]] = {
     "learn": learn_door,
     "control": control_door,
 }
+PLAY_S = 120.0
+"""How long a test may play."""
 _numbers = itertools.count(1)
 
 
@@ -150,16 +152,22 @@ class Stage:
 
     def sql(self, query: str, *values: Any) -> list[dict[str, Any]]:
         """Ask PostgreSQL directly."""
-        with psycopg.connect(self.servers.database_url, autocommit=True, row_factory=dict_row) as connection:
+        with psycopg.connect(
+            self.servers.database_url,
+            autocommit=True,
+            row_factory=dict_row,
+            connect_timeout=10,
+            options="-c statement_timeout=30s",
+        ) as connection:
             cursor = connection.execute(query.encode(), values)
             return cursor.fetchall() if cursor.description else []
 
 
 def run(servers: LocalServers, play: Callable[[Stage], Awaitable[None]], **settings: Any) -> None:
-    """Play a test on a stage."""
+    """Play a test on a stage; what hangs is a failure that shows where."""
 
     async def main() -> None:
-        async with Stage(servers, **settings) as stage:
+        async with asyncio.timeout(PLAY_S), Stage(servers, **settings) as stage:
             await play(stage)
 
     asyncio.run(main())

@@ -2,14 +2,21 @@
 
 Retries are ours: the journal keeps what Redis did not acknowledge, so the client itself tries once. Keys are not spread
 over the slots of a Redis Cluster: the script that publishes touches two of them.
+
+redis-py bounds a send by `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that comes as the send ends
+(CPython issue 86296); a poller that was told to stop would so go on for ever. `_Cancellable` bounds it otherwise.
 """
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 __all__ = ["BOOTSTRAPPED", "VERSIONS", "Redis", "RedisError", "connect", "journal_key", "request_key", "snapshot_key"]
 
@@ -25,9 +32,32 @@ _TIMEOUT_S = 2.0
 _MOST_CONNECTIONS = 2048
 
 
+class _Cancellable(redis.Connection):
+    """A connection whose send can be cancelled at any moment."""
+
+    async def send_packed_command(
+        self,
+        command: bytes | str | Iterable[bytes],
+        check_health: bool = True,  # noqa: FBT001, FBT002 - redis-py's
+    ) -> None:
+        """Send within the socket's timeout, as redis-py does."""
+        bound, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(bound):
+                await super().send_packed_command(command, check_health)
+        except TimeoutError as error:
+            raise RedisTimeoutError("Timeout writing to socket") from error
+        finally:
+            self.socket_timeout = bound
+
+
+class _CancellableTls(_Cancellable, redis.SSLConnection):
+    """The same under TLS."""
+
+
 def connect(url: str) -> Redis:
     """Return a client; nothing connects before the first command, and as many connect as commands are under way."""
-    return redis.Redis.from_url(
+    pool = redis.ConnectionPool.from_url(
         url,
         max_connections=_MOST_CONNECTIONS,
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
@@ -35,6 +65,9 @@ def connect(url: str) -> Redis:
         retry=Retry(NoBackoff(), 0),
         protocol=2,
     )
+    is_tls = issubclass(pool.connection_class, redis.SSLConnection)
+    pool.connection_class = _CancellableTls if is_tls else _Cancellable
+    return redis.Redis.from_pool(pool)
 
 
 def journal_key(policy: str) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from contextlib import suppress
 from typing import cast
 
 import msgspec
@@ -143,9 +142,8 @@ class JournalWriter:
         """Append what is left, as far as Redis takes it within two seconds; the rest is counted as dropped."""
         self._closing = True
         self._wake.set()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_S):
-                await self._task
+        await asyncio.wait({self._task}, timeout=_CLOSE_S)
+        self._task.cancel()
         if self._waiting:
             self._metrics.journal_dropped.inc(by=self._waiting)
             _log.error("decisions are lost", extra={"knudge": {"decisions": self._waiting}})

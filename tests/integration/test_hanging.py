@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import time
@@ -17,6 +18,7 @@ import msgspec
 import redis
 
 from functions.local.servers import LocalServers
+from shared.storage.redis_connection import connect
 from shared.storage.redis_drain import read_journal
 from shared.storage.redis_snapshots import decode_snapshot, encode_snapshot
 from tests.hosted import Hosted
@@ -101,6 +103,29 @@ def test_large_decisions_fill_no_memory_while_redis_hangs(own_servers: LocalServ
         assert not portion.more
 
     run(own_servers, look)
+
+
+def test_a_redis_command_can_be_cancelled_at_any_moment(servers: LocalServers) -> None:
+    """A loop of commands ends by one cancellation wherever it meets it: connecting, sending, reading or between."""
+    moments = random.Random(7)
+
+    async def ask_for_ever(client: Any) -> None:
+        while True:
+            await client.hmget("versions", ["a", "b"])
+
+    async def main() -> None:
+        for _ in range(200):
+            client = connect(servers.redis_url)
+            for _ in range(3):
+                asking = asyncio.create_task(ask_for_ever(client))
+                for _ in range(moments.randrange(40)):
+                    await asyncio.sleep(0)
+                asking.cancel()
+                await asyncio.wait({asking}, timeout=1.0)
+                assert asking.cancelled()
+            await client.aclose()
+
+    asyncio.run(main())
 
 
 def test_request_ids_side_by_side_are_answered_alike(servers: LocalServers) -> None:
