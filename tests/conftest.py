@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from functions.local.servers import LocalServers
 from shared.storage.migrate import migrate
+
+settings.register_profile("knudge", deadline=None)  # how long an example takes says nothing on a shared machine
+settings.load_profile("knudge")
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,7 @@ class Hosted:
             "KNUDGE_DATABASE_URL": servers.database_url,
             "KNUDGE_SERVER_KEY": servers.server_key,
             "KNUDGE_METRICS_PORT": "0",
+            "KNUDGE_JOURNAL_WAIT_MS": "500",  # a store that fails makes an answer degraded, not a busy machine
             "KNUDGE_LOG_LEVEL": "warning",
             "PORT": str(self.port),
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},

@@ -608,7 +608,6 @@ def test_fuzzed_bodies_are_no_fault(servers: LocalServers) -> None:
             max_examples=150,
             derandomize=True,
             database=None,
-            deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
         )
         @given(_edits())

@@ -76,7 +76,7 @@ def estimates(posterior: Posterior, spec: PolicySpec) -> dict[str, Estimate]:
 
 @every_spec
 @given(history=histories, data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_order_and_batches_do_not_matter(
     spec: PolicySpec, history: list[tuple[float, str, list[float]]], data: st.DataObject
 ) -> None:
@@ -93,7 +93,7 @@ def test_order_and_batches_do_not_matter(
 
 @every_spec
 @given(history=histories, data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_posteriors_of_different_decisions_merge(
     spec: PolicySpec, history: list[tuple[float, str, list[float]]], data: st.DataObject
 ) -> None:
@@ -110,7 +110,7 @@ def test_posteriors_of_different_decisions_merge(
 
 @every_spec
 @given(history=histories)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_revising_equals_having_known(spec: PolicySpec, history: list[tuple[float, str, list[float]]]) -> None:
     """A reward that was revised leaves what its last value alone would have left."""
     alike(learn(Posterior(), spec, outcomes_of(history), END), learn(Posterior(), spec, known_at_first(history), END))
@@ -118,7 +118,7 @@ def test_revising_equals_having_known(spec: PolicySpec, history: list[tuple[floa
 
 @every_spec
 @given(history=histories, steps=st.lists(moments, min_size=2, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_ageing_composes(spec: PolicySpec, history: list[tuple[float, str, list[float]]], steps: list[float]) -> None:
     """Many small steps in time equal one large one; a step backwards is none."""
     posterior = learn(Posterior(), spec, outcomes_of(history), min(steps))
@@ -131,7 +131,7 @@ def test_ageing_composes(spec: PolicySpec, history: list[tuple[float, str, list[
 
 @every_spec
 @given(history=histories)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_inputs_stay_as_they_are(spec: PolicySpec, history: list[tuple[float, str, list[float]]]) -> None:
     """Learning, merging, ageing and publishing write into no posterior."""
     posterior = learn(Posterior(), spec, outcomes_of(history), AT + WINDOW_S)
@@ -145,7 +145,7 @@ def test_inputs_stay_as_they_are(spec: PolicySpec, history: list[tuple[float, st
 
 @every_spec
 @given(history=histories)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_an_encoded_posterior_is_the_same(spec: PolicySpec, history: list[tuple[float, str, list[float]]]) -> None:
     """PostgreSQL keeps a posterior as JSON, bit for bit."""
     posterior = learn(Posterior(), spec, outcomes_of(history), END)

@@ -7,7 +7,7 @@ from math import log, sqrt
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, kstest, norm
 
@@ -85,7 +85,6 @@ def test_beta_posterior_of_another_range_is_that_of_rescaled_rewards() -> None:
     prior_scale=st.floats(0.01, 100),
     noise_scale=st.floats(0.01, 100),
 )
-@settings(deadline=None)
 def test_normal_posterior_equals_updating_reward_by_reward(
     rewards: list[float], prior_mean: float, prior_scale: float, noise_scale: float
 ) -> None:
