@@ -1,0 +1,1 @@
+"""Running on Knative: the manifests, what checks them, and the tool that manages revisions."""
