@@ -12,7 +12,7 @@ FEEDBACK=${FEEDBACK:-http://localhost:8080/functions/feedback/}
 DECISION=${1:?the id of a decision, such as POST /v1/recommend answers}
 RUN=$(date +%s)
 
-# Binary mode: the attributes are headers, the body is the data. 202 (204 in a local run): the broker has it.
+# Binary mode: the attributes are headers, the body is the data. 202: the broker has it.
 curl --silent --show-error --fail --write-out 'binary: %{http_code}\n' "$BROKER" \
   --header 'content-type: application/json' \
   --header 'ce-specversion: 1.0' \
