@@ -16,13 +16,19 @@ from functions.local.triggers import (
     MANIFESTS,
     Delivery,
     duration_s,
+    read_job_sinks,
     read_schedules,
     read_triggers,
 )
 from shared.errors import Misconfigured
 
 CONFORMANCE = Path(os.environ.get("KNUDGE_CONFORMANCE", MANIFESTS.parent.parent / "shared" / "conformance"))
-KIND_TO_SCHEMA = {"Broker": "broker.yaml", "Trigger": "trigger.yaml", "PingSource": "pingsource.yaml"}
+KIND_TO_SCHEMA = {
+    "Broker": "broker.yaml",
+    "Trigger": "trigger.yaml",
+    "PingSource": "pingsource.yaml",
+    "JobSink": "jobsink.yaml",
+}
 
 
 @pytest.fixture
@@ -39,20 +45,70 @@ def change(path: Path, **spec: object) -> None:
 
 
 def test_every_event_that_functions_take_has_a_trigger() -> None:
-    """The four event types of this system reach the functions that take them."""
+    """The event types that this system takes reach the functions that take them, a training through its JobSink."""
     type_to_subscriber = {trigger.attributes["type"]: trigger.subscriber for trigger in read_triggers()}
     assert type_to_subscriber == {
         "dev.knudge.recommendation.requested.v1": "recommend",
         "dev.knudge.feedback.given.v1": "feedback",
         "dev.knudge.decision.logged.v1": "feedback",
         "dev.knudge.learning.due.v1": "learn",
+        "dev.knudge.training.requested.v1": "jobsinks/train",
     }
 
 
 def test_the_sweep_comes_every_ten_minutes() -> None:
     """The learner is swept every ten minutes, with an empty object."""
-    [schedule] = read_schedules()
-    assert (schedule.cron, schedule.data, schedule.subscriber) == ("*/10 * * * *", b"{}", "learn")
+    [sweep, _] = read_schedules()
+    assert (sweep.cron, sweep.data, sweep.subscriber) == ("*/10 * * * *", b"{}", "learn")
+
+
+def test_the_training_comes_every_night() -> None:
+    """Every policy is trained once a day, through the JobSink."""
+    [_, training] = read_schedules()
+    assert (training.name, training.data, training.subscriber) == ("training", b"{}", "jobsinks/train")
+    minute, hour, *rest = training.cron.split()
+    assert minute.isdigit()
+    assert hour.isdigit()
+    assert rest == ["*", "*", "*"]
+
+
+def test_a_job_is_played_as_its_manifest_says() -> None:
+    """The command, how often a failed one is followed by another, and which exit code is final, are the manifest's."""
+    [plan] = read_job_sinks()
+    assert (plan.name, plan.command) == ("train", ("python", "-m", "functions.train.job"))
+    assert plan.final_codes == {2}
+    assert plan.backoff_limit >= 1
+    assert 60 <= plan.deadline_s < 86_400
+    assert plan.environment == {}
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("spec", {"job": {"spec": {}}, "retries": 1}),
+        ("job", {"bogus": 1}),
+        ("job", {"template": {"spec": {"restartPolicy": "OnFailure"}}}),
+        ("pod", {"initContainers": []}),
+        ("pod", {"containers": []}),
+        ("container", {"livenessProbe": {}}),
+        ("container", {"command": []}),
+        (
+            "job",
+            {"podFailurePolicy": {"rules": [{"action": "Ignore", "onExitCodes": {"operator": "In", "values": [3]}}]}},
+        ),
+        ("job", {"podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "NotIn"}}]}}),
+    ],
+)
+def test_a_job_that_cannot_be_played_is_an_error(manifests: Path, place: str, value: dict[str, Any]) -> None:
+    """What a JobSink says and the local runner would not do is said at the start."""
+    path = manifests / "jobsink.yaml"
+    document = yaml.safe_load(path.read_text())
+    job = document["spec"]["job"]["spec"]
+    pod = job["template"]["spec"]
+    {"spec": document["spec"], "job": job, "pod": pod, "container": pod["containers"][0]}[place].update(value)
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(Misconfigured, match=r"jobsink\.yaml"):
+        read_job_sinks(manifests)
 
 
 def test_a_trigger_matches_by_equal_attributes() -> None:
