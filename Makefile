@@ -5,9 +5,11 @@ VENV ?= .venv
 EXTRAS := framework,local,console,operate,test,lint
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+KUBECTL ?= kubectl
+ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format bench bench-regret clean
+.PHONY: help run test coverage lint format manifests bench bench-regret clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,6 +37,12 @@ lint: $(STAMP) ## ruff, mypy, import-linter
 format: $(STAMP) ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+manifests: $(STAMP) ## render the overlays into build/manifests/{dev,staging,prod}.yaml
+	@command -v $(KUBECTL) > /dev/null || { echo "no $(KUBECTL) here: Debian's kubernetes-client has it, or name another by KUBECTL=" >&2; exit 1; }
+	@mkdir -p build/manifests
+	for environment in $(ENVIRONMENTS); do \
+	  $(KUBECTL) kustomize knative/overlays/$$environment > build/manifests/$$environment.yaml || exit 1; done
 
 bench: $(STAMP) ## serving figures beside functions-framework's, in build/bench/serving.json
 	$(BIN)/python -m tests.performance.bench
