@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from knative.checks import autoscaling, eventing, references, revision, settings, traffic, workloads
+from knative.checks import autoscaling, eventing, references, revision, selectors, settings, traffic, workloads
 from knative.checks.documents import Document, Fault
 from knative.checks.func_yaml import func_yaml_faults, is_func_yaml
 from knative.checks.json_schema import KNATIVE_GROUP, CustomKinds, custom_kinds
@@ -18,7 +18,7 @@ DOCUMENT_RULES: tuple[DocumentRule, ...] = (
 )  # fmt: skip
 KNATIVE_TEMPLATE_RULES: tuple[TemplateRule, ...] = (*autoscaling.TEMPLATE_RULES, *revision.TEMPLATE_RULES)
 TEMPLATE_RULES: tuple[TemplateRule, ...] = workloads.TEMPLATE_RULES
-RENDER_RULES: tuple[RenderRule, ...] = (*references.RENDER_RULES, *settings.RENDER_RULES)
+RENDER_RULES: tuple[RenderRule, ...] = (*references.RENDER_RULES, *selectors.RENDER_RULES, *settings.RENDER_RULES)
 
 
 def check(documents: Sequence[Document], schemas: Path | None) -> list[Fault]:

@@ -1,4 +1,4 @@
-"""What objects refer to is there: brokers, subscribers, sinks, ConfigMaps, Secrets, accounts, and what selectors select.
+"""What objects refer to is there: brokers, subscribers, sinks, ConfigMaps, Secrets, accounts, backends.
 
 Only what is rendered together is looked at; what an operator makes beforehand is listed in `EXTERNAL`.
 """
@@ -9,14 +9,11 @@ from collections.abc import Iterator
 
 from knative.checks.documents import Document, Fault, Mapping, items, mapping, text
 from knative.checks.eventing import EVENTING, declared_type, destinations_of
-from knative.checks.pods import SERVING, SINKS, PodTemplate
+from knative.checks.pods import PodTemplate
 from knative.checks.rules import Render, RenderRule
 
-EXTERNAL = {
-    ("Secret", "knudge-secrets"),
-    ("ConfigMap", "kafka-broker-config"),
-}
-"""Objects that are there before ours: the secrets that the manual has an operator make, Kafka's own settings."""
+EXTERNAL = {("Secret", "knudge-secrets")}
+"""Objects that are there before ours: the manual has an operator make them."""
 ELSEWHERE = frozenset(
     {
         "default", "envoy-gateway-system", "istio-system", "knative-eventing", "knative-serving", "kourier-system",
@@ -175,80 +172,27 @@ def bindings(render: Render) -> Iterator[Fault]:
                 yield document.fault(f"subjects[{at}].name", f"there is no ServiceAccount {given}")
 
 
-def selectors(render: Render) -> Iterator[Fault]:
-    """What selects pods selects some: labels are those of pod templates, not of Services."""
+def routes(render: Render) -> Iterator[Fault]:
+    """A route to a Service of another namespace has a ReferenceGrant there, else it answers 500."""
+    granted = {
+        (text(source.get("namespace")), document.namespace, text(target.get("name")))
+        for document in render.documents
+        if document.kind == "ReferenceGrant"
+        for source in items(document.spec.get("from"))
+        for target in items(document.spec.get("to"))
+    }
     for document in render.documents:
-        place = _SELECTORS.get((document.group, document.kind))
-        if place is None or place not in document.spec:
-            continue
-        selector = mapping(document.spec[place])
-        plain = document.group == "" and document.kind == "Service"
-        if document.namespace in ELSEWHERE or (plain and not selector):
-            continue
-        if not any(
-            template.namespace == document.namespace and selects(selector, template, plain=plain)
-            for template in render.templates
-        ):
-            yield document.fault(f"spec.{place}", "selects no pod of this render")
-
-
-_SELECTORS = {
-    ("", "Service"): "selector",
-    ("apps", "Deployment"): "selector",
-    ("apps", "StatefulSet"): "selector",
-    ("monitoring.coreos.com", "PodMonitor"): "selector",
-    ("networking.k8s.io", "NetworkPolicy"): "podSelector",
-    ("policy", "PodDisruptionBudget"): "selector",
-}
-
-
-def selects(selector: Mapping, template: PodTemplate, *, plain: bool = False) -> bool:
-    """Say whether a selector selects the pods of a template; a `plain` one is labels alone. Empty selects all.
-
-    Labels under `serving.knative.dev/` are Knative's own on every pod of a revision.
-    """
-    labels = dict(template.labels)
-    if template.of_knative:
-        labels |= {f"{SERVING}/service": template.document.name, f"{SERVING}/configuration": template.document.name}
-    if template.document.group == SINKS:
-        labels |= {f"{SINKS}/job-sink-name": template.document.name}
-    wanted = selector if plain else mapping(selector.get("matchLabels"))
-    if any(labels.get(name) != value for name, value in wanted.items()):
-        return False
-    return plain or all(_meets(labels, one) for one in items(selector.get("matchExpressions")))
-
-
-def _meets(labels: Mapping, expression: Mapping) -> bool:
-    key, operator = text(expression.get("key")), expression.get("operator")
-    values = expression.get("values") or ()
-    known = key in labels or key.startswith(f"{SERVING}/")
-    return {
-        "In": labels.get(key) in values,
-        "NotIn": labels.get(key) not in values,
-        "Exists": known,
-        "DoesNotExist": not known,
-    }.get(text(operator), False)
-
-
-def monitored_ports(render: Render) -> Iterator[Fault]:
-    """A monitor that names a port names one that its pods declare; the metrics port of a revision is declared nowhere."""
-    for document in render.documents:
-        if document.kind != "PodMonitor":
-            continue
-        selector = mapping(document.spec.get("selector"))
-        declared = {
-            text(port.get("name"))
-            for template in render.templates
-            if selects(selector, template)
-            for container in template.containers()
-            for port in items(container.content.get("ports"))
-        }
-        for at, endpoint in enumerate(items(document.spec.get("podMetricsEndpoints"))):
-            if "port" in endpoint and endpoint["port"] not in declared:
-                detail = f"no pod declares a port {endpoint['port']}: it takes portNumber"
-                yield document.fault(f"spec.podMetricsEndpoints[{at}].port", detail)
+        for at, rule in enumerate(items(document.spec.get("rules")) if document.kind == "HTTPRoute" else ()):
+            for number, backend in enumerate(items(rule.get("backendRefs"))):
+                where, name = text(backend.get("namespace")) or document.namespace, text(backend.get("name"))
+                place = f"spec.rules[{at}].backendRefs[{number}]"
+                if where == document.namespace:
+                    if not render.find("Service", "", name, where):
+                        yield document.fault(f"{place}.name", f"there is no Service {name}")
+                elif not {(document.namespace, where, name), (document.namespace, where, "")} & granted:
+                    yield document.fault(f"{place}.namespace", f"no ReferenceGrant in {where} allows it")
 
 
 RENDER_RULES: tuple[RenderRule, ...] = (
-    namespaces, identities, event_flow, destinations, configuration, accounts, bindings, selectors, monitored_ports,
+    namespaces, identities, event_flow, destinations, configuration, accounts, bindings, routes,
 )  # fmt: skip
