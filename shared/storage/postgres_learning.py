@@ -8,12 +8,13 @@ there, never by a cursor: commit order is not sequence order.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from shared.errors import UnknownPolicy
+from shared.evaluation.explained_variance import explained_variance
 from shared.identity import policy_key, route
 from shared.policies.posterior import Outcome, Posterior, learn, merge, snapshot_of
 from shared.policies.rewards import item_rewards
@@ -64,6 +65,8 @@ class LearningTransaction:
         self._policy = policy
         self._key = policy_key(policy)
         self._queries = queries("learning")
+        self.fitted = 0
+        """How many decisions of the history were fitted so far."""
 
     async def lock(self) -> State:
         """Take the policy's lock and return its state; raises `UnknownPolicy`."""
@@ -109,7 +112,7 @@ class LearningTransaction:
         await self._run("put_posterior", **names, statistics=_encode(posterior))
         await self._run("put_snapshot", **names, content=content)
         result.policy_version, result.snapshot_version, result.content = spec.version, snapshot_version, content
-        result.accuracy = explained(snapshot.estimates)
+        result.accuracy = explained_variance(snapshot.estimates)
         return result
 
     async def refit(self, spec: PolicySpec, as_of: float) -> Posterior:
@@ -143,6 +146,7 @@ class LearningTransaction:
             outcomes = [Outcome(row["decided_at"], action, shown=True) for row in portion for action in row["actions"]]
             outcomes += await (self._revise(spec, portion) if recount else self._counted(portion))
             posterior = learn(posterior, spec, outcomes, as_of)
+            self.fitted += len(portion)
             if len(portion) < _PORTION:
                 return posterior
             after, after_id = portion[-1]["decided_at"], portion[-1]["decision_id"]
@@ -286,15 +290,3 @@ def learns_alike(one: PolicySpec, other: PolicySpec) -> bool:
 
 
 _LEARNING_FIELDS = ("reward", "reward_range", "default_reward", "reward_window_s", "expected_delay_s", "half_life_s")
-
-
-def explained(estimates: Iterable[Any]) -> float | None:
-    """Return the share of the rewards' variance that the means of the actions explain; None without variance."""
-    known = [(e.weight, e.total, e.squares) for e in estimates if e.weight > 0]
-    weight = sum(w for w, _, _ in known)
-    if weight <= 0:
-        return None
-    mean = sum(t for _, t, _ in known) / weight
-    variance = sum(s for _, _, s in known) - weight * mean * mean
-    within = sum(s - t * t / w for w, t, s in known)
-    return 1.0 - within / variance if variance > 1e-12 * weight else None

@@ -21,7 +21,7 @@ _TABLES = ("rewards", "feedback", "activations", "decisions")
 
 
 async def drop_expired(connection: Connection, before: float) -> int:
-    """Drop every week that ends before `before` (POSIX seconds) and old snapshots; return how many weeks went.
+    """Drop every week that ends before `before` (POSIX seconds), old snapshots and trainings; return how many weeks went.
 
     A week whose tables are busy is left for the next time.
     """
@@ -37,6 +37,7 @@ async def drop_expired(connection: Connection, before: float) -> int:
             break
         dropped += 1
     await connection.execute(named["drop_old_snapshots"], {"before": before})
+    await connection.execute(named["drop_old_trainings"], {"before": before})
     return dropped
 
 
