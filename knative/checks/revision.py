@@ -54,6 +54,8 @@ def pod_fields(template: PodTemplate) -> Iterator[Fault]:
             yield template.fault(f"spec.{name}", _REFUSED)
         elif name == "automountServiceAccountToken" and value is not False:
             yield template.fault(f"spec.{name}", f"{_REFUSED}, unless it is false")
+    if not items(template.spec.get("containers")):
+        yield template.fault("spec.containers", "missing")
     for at, volume in enumerate(items(template.spec.get("volumes"))):
         for name in volume:
             if name != "name" and name not in _VOLUME_KINDS:
