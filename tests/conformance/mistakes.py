@@ -224,8 +224,19 @@ SERVING_REFUSED = [
     Mistake("a request above its limit", RECOMMEND, (*CONTAINER, "resources", "requests", "cpu"), "9", "Refused"),
     Mistake("an unknown field", RECOMMEND, (*CONTAINER, "imagePolicy"), "Always", "Refused"),
     Mistake("a text for a number", RECOMMEND, (*POD, "timeoutSeconds"), "75", "Refused"),
+    Mistake("a port beyond all", RECOMMEND, (*CONTAINER, "ports", 0, "containerPort"), 70_000, "Refused"),
+    Mistake("a volume of two kinds", RECOMMEND, (*POD, "volumes", 0, "configMap"), {"name": "x", "optional": True}, "Refused",
+            ("spec.template.spec.volumes[0]",)),
+    Mistake("a disk that is none", RECOMMEND, (*POD, "volumes", 0, "emptyDir", "medium"), "Disk", "Refused"),
+    Mistake("a size that is none", RECOMMEND, (*POD, "volumes", 0, "emptyDir", "sizeLimit"), "64 MB", "Refused"),
+    Mistake("a message from nowhere", RECOMMEND, (*CONTAINER, "terminationMessagePolicy"), "Logs", "Refused"),
+    Mistake("a user beyond all", RECOMMEND, (*CONTAINER, "securityContext", "runAsUser"), 2**31, "Refused"),
+    Mistake("times of Knative's own probe", RECOMMEND, (*CONTAINER, "readinessProbe", "failureThreshold"), 3, "Refused"),
+    Mistake("a liveness probe that succeeds twice", RECOMMEND, (*CONTAINER, "livenessProbe", "successThreshold"), 2, "Refused"),
+    Mistake("less than no processor", RECOMMEND, (*CONTAINER, "resources", "requests", "cpu"), "-1", "Refused"),
+    Mistake("a resource that is none", RECOMMEND, (*CONTAINER, "resources", "requests", "cpus"), "1", "Refused"),
 ]  # fmt: skip
-"""What the conformance README lists under "Serving, refused"."""
+"""What the conformance README lists under "Serving, refused", and what the real webhook was seen to refuse besides."""
 
 SERVING_DANGEROUS = [
     scaling("minscale", "3", "Dangerous"),
@@ -283,21 +294,24 @@ EVENTING_REFUSED = [
     ),
     Mistake("a Job without restartPolicy", TRAIN, (*JOB_POD, "restartPolicy"), DELETE, "Refused"),
     Mistake("a Job that always restarts", TRAIN, (*JOB_POD, "restartPolicy"), "Always", "Refused"),
+    Mistake("a failure policy beside OnFailure", TRAIN, (*JOB_POD, "restartPolicy"), "OnFailure", "Refused"),
+    Mistake("a number to filter by", FEEDBACK_GIVEN, FILTERS, [{"exact": {"type": 1}}], "Refused",
+            ("spec.filters[0].exact.type",)),
     Mistake("an unknown field of the Job", TRAIN, ("spec", "job", "spec", "retries"), 3, "Refused"),
     Mistake("a JobSink without a Job", TRAIN, ("spec", "job"), DELETE, "Refused"),
     Mistake("a bad schedule", SWEEP, ("spec", "schedule"), "*/10 * * *", "Refused"),
     Mistake("a minute that never comes", SWEEP, ("spec", "schedule"), "61 * * * *", "Refused"),
     Mistake("a time zone that is none", SWEEP, ("spec", "timezone"), "Europe/Atlantis", "Refused"),
     Mistake("data that is no JSON", SWEEP, ("spec", "data"), "{", "Refused"),
-    Mistake(
-        "a type without its source", "EventType/dev.knudge.feedback.given.v1", ("spec", "attributes"),
-        [{"name": "type", "value": "dev.knudge.feedback.given.v1", "required": True}], "Refused",
-        ("spec.attributes.id", "spec.attributes.source", "spec.attributes.specversion"),
-    ),
 ]  # fmt: skip
 """What it lists under "Eventing, refused"; an EventPolicy and the retry without back-off are planted on their own."""
 
 OURS = [
+    Mistake(
+        "a type without its source", "EventType/dev.knudge.feedback.given.v1", ("spec", "attributes"),
+        [{"name": "type", "value": "dev.knudge.feedback.given.v1", "required": True}], "Ours",
+        ("spec.attributes.id", "spec.attributes.source", "spec.attributes.specversion"),
+    ),
     Mistake("retry alone", FEEDBACK_GIVEN, DELIVERY, {"retry": 3}, "Ours",
             ("spec.delivery.backoffDelay", "spec.delivery.backoffPolicy")),
     Mistake("a broker that is not there", FEEDBACK_GIVEN, ("spec", "broker"), "default", "Ours"),
