@@ -22,13 +22,15 @@ NAMES = frozenset(
 )  # fmt: skip
 SERVING_TEMPLATE_NAMES = frozenset({DEADLINE, f"{SERVING}/no-gc", f"{SERVING}/creator", f"{SERVING}/lastModifier"})
 SERVING_NAMES = frozenset({ROLLOUT, f"{SERVING}/creator", f"{SERVING}/lastModifier"})
-_WINDOW_S = (6.0, 3600.0)
+_RETENTION = "scale-to-zero-pod-retention-period"
+_BOUNDS_S = {"window": (6.0, 3600.0), "scale-down-delay": (0.0, 3600.0), _RETENTION: (0.0, 3600.0)}
 _RANGES = {
     "target": (0.01, None),
     "target-utilization-percentage": (1.0, 100.0),
     "panic-window-percentage": (1.0, 100.0),
     "panic-threshold-percentage": (110.0, 1000.0),
 }
+_WHOLE = re.compile(r"\+?[0-9]+|-0+")
 _LARGEST_SCALE = 2**31 - 1
 
 
@@ -83,26 +85,25 @@ def known_on_templates(template: PodTemplate) -> Iterator[Fault]:
 
 
 def durations(template: PodTemplate) -> Iterator[Fault]:
-    """Durations have a unit; the window is 6 s to 1 h, delays at most 1 h, all in whole seconds."""
-    for name, bounds in (
-        ("window", _WINDOW_S),
-        ("scale-down-delay", (0.0, _WINDOW_S[1])),
-        ("scale-to-zero-pod-retention-period", (0.0, _WINDOW_S[1])),
-    ):
+    """Durations have a unit; the window is 6 s to 1 h, delays at most 1 h, in whole seconds but for the last pod's."""
+    for name, bounds in _BOUNDS_S.items():
         value = _value(template, name)
         if value is not None:
-            yield from (template.fault(_field(f"{GROUP}/{name}"), detail) for detail in _duration(value, bounds))
+            yield from (
+                template.fault(_field(f"{GROUP}/{name}"), detail)
+                for detail in _duration(value, bounds, whole=name != _RETENTION)
+            )
     if DEADLINE in template.annotations:
         yield from (
             template.fault(_field(DEADLINE), detail) for detail in _duration(template.annotations[DEADLINE], None)
         )
 
 
-def _duration(value: object, bounds: tuple[float, float] | None) -> Iterator[str]:
+def _duration(value: object, bounds: tuple[float, float] | None, *, whole: bool = True) -> Iterator[str]:
     seconds = go_duration_s(text(value))
     if seconds is None:
         yield f"{value!r} is no duration such as 90s"
-    elif seconds < 0 or seconds != round(seconds):
+    elif seconds < 0 or (whole and seconds != round(seconds)):
         yield f"{value} must be whole seconds, not negative"
     elif bounds is not None and not bounds[0] <= seconds <= bounds[1]:
         yield f"{value} is not from {bounds[0]:g} to {bounds[1]:g} s"
@@ -115,7 +116,7 @@ def scales(template: PodTemplate) -> Iterator[Fault]:
         value = _value(template, name)
         if value is None:
             continue
-        if not value.isascii() or not value.isdigit() or int(value) > _LARGEST_SCALE:
+        if not _WHOLE.fullmatch(value) or int(value) > _LARGEST_SCALE:
             yield template.fault(_field(f"{GROUP}/{name}"), f"{value!r} is no whole number of at least 0")
         else:
             found[name] = int(value)

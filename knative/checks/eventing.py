@@ -121,18 +121,17 @@ def filters(document: Document) -> Iterator[Fault]:
         return
     attributes = mapping(mapping(document.spec.get("filter")).get("attributes"))
     yield from _attributes("spec.filter.attributes", attributes, document.fault)
-    for name, value in attributes.items():
-        if not isinstance(value, str):
-            yield document.fault(f"spec.filter.attributes.{name}", "must be a text")
     for at, one in enumerate(items(document.spec.get("filters"))):
         yield from _filter(f"spec.filters[{at}]", one, document.fault)
 
 
-def _attributes(path: str, names: Mapping, fault: Report) -> Iterator[Fault]:
-    for name in names:
+def _attributes(path: str, wanted: Mapping, fault: Report) -> Iterator[Fault]:
+    for name, value in wanted.items():
+        place = f"{path}.{name}" if name.isidentifier() else f"{path}[{name}]"
         if not _ATTRIBUTE.fullmatch(name):
-            place = f"{path}.{name}" if name.isidentifier() else f"{path}[{name}]"
             yield fault(place, "an attribute's name has lower-case letters and digits only")
+        if not isinstance(value, str):
+            yield fault(place, "must be a text")
 
 
 def _filter(path: str, given: Mapping, fault: Report) -> Iterator[Fault]:

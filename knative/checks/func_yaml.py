@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -43,7 +44,16 @@ def func_yaml_faults(document: Document, schemas: Path) -> list[Fault]:
     folder = Path(document.file).resolve().parent.name
     if document.content.get("name") != folder:
         found.append(named.fault("name", f"must be {folder}, as its folder is called"))
-    for name in mapping(document.content):
-        if name in {"namespace", "image", "created", "specVersion"} and not document.content[name]:
-            found.append(named.fault(name, "empty"))
+    for name in ("specVersion", "created", "runtime"):
+        if not document.content.get(name):
+            found.append(named.fault(name, "missing"))
+    if document.content.get("created") and not _is_time(document.content["created"]):
+        found.append(named.fault("created", f"{document.content['created']} is no time of RFC 3339"))
     return found
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return datetime.fromisoformat(str(value)).tzinfo is not None
+    except ValueError:
+        return False

@@ -9,7 +9,7 @@ _GO_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 
 _GO_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _GO = re.compile(rf"[-+]?(?:{_GO_PART.pattern})+")
 _ISO = re.compile(
-    r"[-+]?P(?=\d|T\d)(?:\d+(?:[.,]\d+)?Y)?(?:\d+(?:[.,]\d+)?M)?(?:\d+(?:[.,]\d+)?W)?(?:\d+(?:[.,]\d+)?D)?"
+    r"P0|[-+]?P(?=\d|T\d)(?:\d+(?:[.,]\d+)?Y)?(?:\d+(?:[.,]\d+)?M)?(?:\d+(?:[.,]\d+)?W)?(?:\d+(?:[.,]\d+)?D)?"
     r"(?:T(?=\d)(?:\d+(?:[.,]\d+)?H)?(?:\d+(?:[.,]\d+)?M)?(?:\d+(?:[.,]\d+)?S)?)?"
 )
 _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei))?")
@@ -53,8 +53,8 @@ def is_iso_duration(text: str) -> bool:
 
 
 def is_zero_duration(text: str) -> bool:
-    """Say whether a duration of ISO 8601 is nothing at all."""
-    return not re.search(r"[1-9]", text)
+    """Say whether a duration of ISO 8601 is nothing at all, to the thousandth that Knative keeps."""
+    return not re.search(r"[1-9]", re.sub(r"([.,]\d{3})\d+", r"\1", text))
 
 
 def quantity(value: object) -> Decimal | None:
@@ -90,7 +90,7 @@ def cron_fault(schedule: str) -> str | None:
     """
     if schedule.startswith("@"):
         return None if schedule in _DESCRIPTORS else f"{schedule} is no descriptor that a PingSource knows"
-    fields = schedule.split()
+    fields = re.sub(r"^(CRON_)?TZ=\S+\s", "", schedule).split()
     if len(fields) not in _CRON_LENGTHS:
         return f"{len(fields)} fields instead of 5, or 6 with seconds"
     names = ("second", "minute", "hour", "day of month", "month", "day of week")[-len(fields) :]

@@ -96,9 +96,9 @@ class PodTemplate:
 
 
 def pod_template(document: Document) -> PodTemplate | None:
-    """Return the pod template of an object, None where it has none."""
+    """Return the pod template of an object, None where it has none; a JobSink without a job has none."""
     place = _PLACES.get((document.group, document.kind))
-    if place is None:
+    if place is None or (document.group == SINKS and not mapping(document.spec.get("job"))):
         return None
     content = document.content
     for name in place:

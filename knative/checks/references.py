@@ -91,7 +91,7 @@ def configuration(render: Render) -> Iterator[Fault]:
         for place, kind, reference in _taken(template):
             name = text(reference.get("name"))
             found = render.find(kind, "", name, template.namespace)
-            if found is None and (kind, name) not in EXTERNAL:
+            if found is None and (kind, name) not in EXTERNAL and reference.get("optional") is not True:
                 yield template.fault(place, f"there is no {kind} {name}")
             key = reference.get("key")
             if found is not None and key is not None and key not in _keys(found):

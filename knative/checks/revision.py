@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from knative.checks.documents import Document, Fault, items, mapping, number, text
@@ -36,6 +37,8 @@ _SECURITY_FIELDS = frozenset(
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _RESERVED_ENVIRONMENT = frozenset({"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"})
 _RESERVED_PORTS = frozenset({8008, 8012, 8013, 8022, 9090, 9091})
+_LARGEST_PORT = 65_535
+_LARGEST_ID = 2**31 - 1
 _PORT_NAMES = frozenset({"", "h2c", "http1"})
 _NETWORKING_ANNOTATIONS = frozenset(
     f"networking.knative.dev/{name}"
@@ -54,10 +57,15 @@ def pod_fields(template: PodTemplate) -> Iterator[Fault]:
             yield template.fault(f"spec.{name}", _REFUSED)
         elif name == "automountServiceAccountToken" and value is not False:
             yield template.fault(f"spec.{name}", f"{_REFUSED}, unless it is false")
+    if not items(template.spec.get("containers")):
+        yield template.fault("spec.containers", "missing")
     for at, volume in enumerate(items(template.spec.get("volumes"))):
-        for name in volume:
-            if name != "name" and name not in _VOLUME_KINDS:
+        kinds = [name for name in volume if name != "name"]
+        for name in kinds:
+            if name not in _VOLUME_KINDS:
                 yield template.fault(f"spec.volumes[{at}].{name}", _REFUSED)
+        if len(kinds) != 1:
+            yield template.fault(f"spec.volumes[{at}]", "needs one of configMap, emptyDir, projected, secret")
 
 
 def container_fields(template: PodTemplate) -> Iterator[Fault]:
@@ -73,6 +81,9 @@ def container_fields(template: PodTemplate) -> Iterator[Fault]:
             yield template.fault(f"{container.path}.securityContext.capabilities.add", _REFUSED)
         if container.content.get("name") == "queue-proxy":
             yield template.fault(f"{container.path}.name", "the name of Knative's own container")
+        for name in ("runAsUser", "runAsGroup"):
+            if not 0 <= (number(container.security.get(name)) or 0) <= _LARGEST_ID:
+                yield template.fault(f"{container.path}.securityContext.{name}", f"is not from 0 to {_LARGEST_ID}")
 
 
 def ports(template: PodTemplate) -> Iterator[Fault]:
@@ -84,6 +95,8 @@ def ports(template: PodTemplate) -> Iterator[Fault]:
             named.append(place)
             if port.get("containerPort") in _RESERVED_PORTS:
                 yield template.fault(f"{place}.containerPort", f"{port['containerPort']} is Knative's own")
+            elif not 0 <= (number(port.get("containerPort")) or 0) <= _LARGEST_PORT:
+                yield template.fault(f"{place}.containerPort", f"{port['containerPort']} is no port")
             if port.get("name", "") not in _PORT_NAMES:
                 yield template.fault(f"{place}.name", f"{port['name']} is neither h2c nor http1")
             if port.get("protocol", "TCP") != "TCP":
@@ -144,10 +157,22 @@ def probes(template: PodTemplate) -> Iterator[Fault]:
                     yield template.fault(f"{place}.{handler}.port", "missing: Knative gives a startup probe none")
                 elif isinstance(port, str) and port not in names:
                     yield template.fault(f"{place}.{handler}.port", f"no port of the container is called {port}")
-            if name == "readinessProbe" and probe.get("periodSeconds") == 0:
-                for field in ("failureThreshold", "timeoutSeconds"):
-                    if probe.get(field):
-                        yield template.fault(f"{place}.{field}", "has no place beside periodSeconds: 0")
+
+
+def probe_times(template: PodTemplate) -> Iterator[Fault]:
+    """A readiness probe without a period is Knative's own, tried every 50 ms, and has no other times; others succeed at once."""
+    for container in template.containers():
+        readiness = mapping(container.content.get("readinessProbe"))
+        place = f"{container.path}.readinessProbe"
+        for field in ("periodSeconds", "initialDelaySeconds"):
+            if (number(readiness.get(field)) or 0) < 0:
+                yield template.fault(f"{place}.{field}", "must not be negative")
+        for field in ("failureThreshold", "timeoutSeconds") if not readiness.get("periodSeconds") else ():
+            if readiness.get(field):
+                yield template.fault(f"{place}.{field}", "has no place where periodSeconds is 0 or missing")
+        for name in ("livenessProbe", "startupProbe"):
+            if mapping(container.content.get(name)).get("successThreshold", 1) != 1:
+                yield template.fault(f"{container.path}.{name}.successThreshold", "must be 1")
 
 
 def limits(template: PodTemplate) -> Iterator[Fault]:
@@ -155,8 +180,9 @@ def limits(template: PodTemplate) -> Iterator[Fault]:
     longest = number(template.spec.get("timeoutSeconds"))
     for name in ("timeoutSeconds", "idleTimeoutSeconds", "responseStartTimeoutSeconds"):
         seconds = number(template.spec.get(name))
-        if seconds is not None and not 0 <= seconds <= LONGEST_TIMEOUT_S:
-            yield template.fault(f"spec.{name}", f"{seconds:g} is not from 0 to {LONGEST_TIMEOUT_S}")
+        most = LONGEST_TIMEOUT_S if name == "timeoutSeconds" else math.inf
+        if seconds is not None and not 0 <= seconds <= most:
+            yield template.fault(f"spec.{name}", f"{seconds:g} is not from 0 to {most:g}")
         elif seconds is not None and longest and name != "timeoutSeconds" and seconds > longest:
             yield template.fault(
                 f"spec.{name}", f"{seconds:g} is above timeoutSeconds {longest:g}: it never comes to it"
@@ -195,5 +221,5 @@ def named_by_dns(document: Document) -> Iterator[Fault]:
 
 DOCUMENT_RULES: tuple[DocumentRule, ...] = (visibility, named_by_dns)
 TEMPLATE_RULES: tuple[TemplateRule, ...] = (
-    pod_fields, container_fields, ports, environment, mounts, probes, limits, names,
+    pod_fields, container_fields, ports, environment, mounts, probes, probe_times, limits, names,
 )  # fmt: skip

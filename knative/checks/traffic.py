@@ -13,7 +13,7 @@ ALL = 100
 
 
 def _has_traffic(document: Document) -> bool:
-    return document.group == SERVING and document.kind in {"Service", "Route"} and "traffic" in document.spec
+    return document.group == SERVING and document.kind in {"Service", "Route"} and bool(document.spec.get("traffic"))
 
 
 def adds_up(document: Document) -> Iterator[Fault]:

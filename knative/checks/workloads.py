@@ -22,6 +22,7 @@ _IMAGE = re.compile(
     r"(?:/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)*)"
     r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
+_RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage"})
 _SAID_BY_EITHER = ("runAsNonRoot", "runAsUser", "seccompProfile")
 _PROFILES = frozenset({"Localhost", "RuntimeDefault"})
 _HOST_FIELDS = ("hostIPC", "hostNetwork", "hostPID")
@@ -61,15 +62,32 @@ def resources(template: PodTemplate) -> Iterator[Fault]:
         for name in ("cpu", "memory"):
             if name not in wanted:
                 yield template.fault(f"{place}.requests.{name}", "missing")
+        for part, given in (("requests", wanted), ("limits", most)):
+            for name, value in given.items():
+                amount = quantity(value)
+                if "/" not in name and name not in _RESOURCES and not name.startswith("hugepages-"):
+                    yield template.fault(f"{place}.{part}.{name}", "no such resource")
+                elif amount is None or amount < 0:
+                    yield template.fault(f"{place}.{part}.{name}", f"{value!r} is no quantity")
         for name, value in wanted.items():
             request, limit = quantity(value), quantity(most.get(name))
-            if request is None:
-                yield template.fault(f"{place}.requests.{name}", f"{value!r} is no quantity")
-            elif limit is not None and request > limit:
+            if request is not None and limit is not None and request > limit:
                 yield template.fault(f"{place}.requests.{name}", f"{value} is above the limit {most[name]}")
-        for name, value in most.items():
-            if quantity(value) is None:
-                yield template.fault(f"{place}.limits.{name}", f"{value!r} is no quantity")
+
+
+def messages_and_memory(template: PodTemplate) -> Iterator[Fault]:
+    """A termination message comes from the file or the logs; an emptyDir lies on disk or in memory, its size a quantity."""
+    for container in template.containers():
+        policy = container.content.get("terminationMessagePolicy", "File")
+        if policy not in {"File", "FallbackToLogsOnError"}:
+            yield template.fault(f"{container.path}.terminationMessagePolicy", f"no such policy: {policy}")
+    for at, volume in enumerate(items(template.spec.get("volumes"))):
+        empty = mapping(volume.get("emptyDir"))
+        if empty.get("medium", "") not in {"", "Memory"}:
+            yield template.fault(f"spec.volumes[{at}].emptyDir.medium", "must be Memory, or left out for disk")
+        size = quantity(empty.get("sizeLimit", 0))
+        if size is None or size < 0:
+            yield template.fault(f"spec.volumes[{at}].emptyDir.sizeLimit", f"{empty['sizeLimit']!r} is no quantity")
 
 
 def images(template: PodTemplate) -> Iterator[Fault]:
@@ -169,7 +187,10 @@ def labelled(template: PodTemplate) -> Iterator[Fault]:
 
 
 def says_when_it_ends(template: PodTemplate) -> Iterator[Fault]:
-    """A Job's pods, a JobSink's too, say whether they are started again: Never or OnFailure."""
+    """A Job's pods, a JobSink's too, say whether they are started again: Never or OnFailure; a failure policy needs Never."""
+    parent = mapping(mapping(template.document.spec.get("job")).get("spec")) or template.document.spec
+    if "podFailurePolicy" in parent and template.spec.get("restartPolicy") == "OnFailure":
+        yield template.fault("spec.restartPolicy", "must be Never beside podFailurePolicy")
     if template.document.kind in {"Job", "CronJob", "JobSink"} and template.spec.get("restartPolicy") not in {
         "Never", "OnFailure",
     }:  # fmt: skip
@@ -177,6 +198,6 @@ def says_when_it_ends(template: PodTemplate) -> Iterator[Fault]:
 
 
 TEMPLATE_RULES: tuple[TemplateRule, ...] = (
-    volumes_are_mounted, resources, images, hosts, restricted, confined, drains, metrics_port_is_not_declared, labelled,
+    volumes_are_mounted, resources, messages_and_memory, images, hosts, restricted, confined, drains, metrics_port_is_not_declared, labelled,
     says_when_it_ends,
 )  # fmt: skip
