@@ -73,13 +73,13 @@ def _is(peer: Mapping[str, Any], other: Peer) -> bool:
 
 
 def _selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    by_expression = {
-        "In": lambda value, values: value in values,
-        "NotIn": lambda value, values: value not in values,
-        "Exists": lambda value, _: value is not None,
-        "DoesNotExist": lambda value, _: value is None,
-    }
     return all(labels.get(key) == value for key, value in (selector.get("matchLabels") or {}).items()) and all(
-        by_expression[each["operator"]](labels.get(each["key"]), each.get("values"))
+        _meets(labels.get(each["key"]), each["operator"], each.get("values") or [])
         for each in selector.get("matchExpressions") or []
     )
+
+
+def _meets(value: str | None, operator: str, values: list[str]) -> bool:
+    if operator in {"Exists", "DoesNotExist"}:
+        return (value is not None) == (operator == "Exists")
+    return (value in values) == (operator == "In")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ INGRESS = Peer({"app": "3scale-kourier-gateway"}, "kourier-system")
 BROKER = Peer({"eventing.knative.dev/brokerRole": "ingress"}, "knative-eventing")
 
 
-def policies(environment: str) -> list[Mapping[str, Any]]:
+def policies(environment: str) -> Sequence[Mapping[str, Any]]:
     """Return the NetworkPolicies of an environment."""
     found = [document.content for document in rendered(environment) if document.kind == "NetworkPolicy"]
     assert found
