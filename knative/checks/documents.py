@@ -99,6 +99,11 @@ def items(value: object) -> list[Mapping]:
     return [mapping(item) for item in value] if isinstance(value, list) else []
 
 
+def sequence(value: object) -> list[Any]:
+    """Return a list as it is, anything else as an empty one."""
+    return value if isinstance(value, list) else []
+
+
 def text(value: object) -> str:
     """Return a string as it is, anything else as an empty one."""
     return value if isinstance(value, str) else ""
@@ -152,7 +157,7 @@ def _sources(folder: Path) -> list[Path]:
     for file in folder.rglob(KUSTOMIZATION):
         left_out.add(file)
         said = mapping(yaml.safe_load(file.read_text()))
-        named = [*(said.get("patchesStrategicMerge") or ()), *(said.get("configurations") or ())]
+        named = [*sequence(said.get("patchesStrategicMerge")), *sequence(said.get("configurations"))]
         named += [text(patch.get("path")) for patch in items(said.get("patchesJson6902"))]
         left_out.update(file.parent / name for name in named)
     return [file for file in sorted(folder.rglob("*.yaml")) if file not in left_out]

@@ -87,7 +87,7 @@ def delivery(document: Document) -> Iterator[Fault]:
                 yield document.fault(f"{path}.{name}", "its feature is off in a cluster with default settings")
             elif name not in _DELIVERY:
                 yield document.fault(f"{path}.{name}", "no such field: Eventing refuses it")
-        if given.get("format", "json") not in {"json", "binary"}:
+        if text(given.get("format", "json")) not in {"json", "binary"}:
             yield document.fault(f"{path}.format", "must be json or binary")
 
 
@@ -105,7 +105,7 @@ def delivery_durations(document: Document) -> Iterator[Fault]:
 def back_off(document: Document) -> Iterator[Fault]:
     """A back-off is linear or exponential, and what says a retry says its back-off too: the default one is dropped."""
     for path, given in _deliveries(document):
-        if given.get("backoffPolicy", "linear") not in {"linear", "exponential"}:
+        if text(given.get("backoffPolicy", "linear")) not in {"linear", "exponential"}:
             yield document.fault(f"{path}.backoffPolicy", "must be linear or exponential")
         retry = number(given.get("retry"))
         if retry is not None and retry < 0:
@@ -172,7 +172,7 @@ def ping_source(document: Document) -> Iterator[Fault]:
     wrong = cron_fault(text(document.spec.get("schedule")))
     if wrong:
         yield document.fault("spec.schedule", wrong)
-    zone = document.spec.get("timezone")
+    zone = text(document.spec.get("timezone"))
     if zone and zone not in available_timezones():
         yield document.fault("spec.timezone", f"no such time zone: {zone}")
     if document.spec.get("data") and document.spec.get("dataBase64"):

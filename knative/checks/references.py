@@ -93,8 +93,8 @@ def configuration(render: Render) -> Iterator[Fault]:
             found = render.find(kind, "", name, template.namespace)
             if found is None and (kind, name) not in EXTERNAL and reference.get("optional") is not True:
                 yield template.fault(place, f"there is no {kind} {name}")
-            key = reference.get("key")
-            if found is not None and key is not None and key not in _keys(found):
+            key = text(reference.get("key"))
+            if found is not None and key and key not in _keys(found):
                 yield template.fault(f"{place.rpartition('.')[0]}.key", f"{kind} {name} has no key {key}")
 
 

@@ -93,11 +93,12 @@ def ports(template: PodTemplate) -> Iterator[Fault]:
         for at, port in enumerate(items(container.content.get("ports"))):
             place = f"{container.path}.ports[{at}]"
             named.append(place)
-            if port.get("containerPort") in _RESERVED_PORTS:
-                yield template.fault(f"{place}.containerPort", f"{port['containerPort']} is Knative's own")
-            elif not 0 <= (number(port.get("containerPort")) or 0) <= _LARGEST_PORT:
-                yield template.fault(f"{place}.containerPort", f"{port['containerPort']} is no port")
-            if port.get("name", "") not in _PORT_NAMES:
+            listened = number(port.get("containerPort")) or 0
+            if listened in _RESERVED_PORTS:
+                yield template.fault(f"{place}.containerPort", f"{listened:g} is Knative's own")
+            elif not 0 <= listened <= _LARGEST_PORT:
+                yield template.fault(f"{place}.containerPort", f"{listened:g} is no port")
+            if text(port.get("name")) not in _PORT_NAMES:
                 yield template.fault(f"{place}.name", f"{port['name']} is neither h2c nor http1")
             if port.get("protocol", "TCP") != "TCP":
                 yield template.fault(f"{place}.protocol", "must be TCP")
@@ -113,7 +114,7 @@ def environment(template: PodTemplate) -> Iterator[Fault]:
     for container in template.containers():
         for at, variable in enumerate(items(container.content.get("env"))):
             place = f"{container.path}.env[{at}]"
-            if variable.get("name") in _RESERVED_ENVIRONMENT:
+            if text(variable.get("name")) in _RESERVED_ENVIRONMENT:
                 yield template.fault(f"{place}.name", f"{variable['name']} is set by Knative")
             for source in mapping(variable.get("valueFrom")):
                 if source not in {"configMapKeyRef", "secretKeyRef"}:
@@ -134,7 +135,7 @@ def mounts(template: PodTemplate) -> Iterator[Fault]:
                 yield template.fault(f"{place}.mountPath", "a reserved path")
             elif not path.startswith("/"):
                 yield template.fault(f"{place}.mountPath", "must begin with /")
-            if mount.get("readOnly") is False and mount.get("name") not in written:
+            if mount.get("readOnly") is False and text(mount.get("name")) not in written:
                 yield template.fault(f"{place}.readOnly", "this kind of volume is mounted read-only")
             for name in ("mountPropagation", "recursiveReadOnly"):
                 if name in mount:
@@ -153,7 +154,7 @@ def probes(template: PodTemplate) -> Iterator[Fault]:
                 yield template.fault(place, "needs one of exec, grpc, httpGet, tcpSocket")
             for handler in handlers:
                 port = mapping(probe[handler]).get("port")
-                if name == "startupProbe" and handler != "exec" and port in {None, "", 0}:
+                if name == "startupProbe" and handler != "exec" and port in (None, "", 0):
                     yield template.fault(f"{place}.{handler}.port", "missing: Knative gives a startup probe none")
                 elif isinstance(port, str) and port not in names:
                     yield template.fault(f"{place}.{handler}.port", f"no port of the container is called {port}")

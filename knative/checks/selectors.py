@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from knative.checks.documents import Fault, Mapping, items, mapping, text
+from knative.checks.documents import Fault, Mapping, items, mapping, sequence, text
 from knative.checks.pods import SERVING, SINKS, PodTemplate
 from knative.checks.references import ELSEWHERE
 from knative.checks.rules import Render, RenderRule
@@ -55,7 +55,7 @@ def selects(selector: Mapping, template: PodTemplate, *, plain: bool = False) ->
 
 def _meets(labels: Mapping, expression: Mapping) -> bool:
     key, operator = text(expression.get("key")), expression.get("operator")
-    values = expression.get("values") or ()
+    values = sequence(expression.get("values"))
     known = key in labels or key.startswith(f"{SERVING}/")
     return {
         "In": labels.get(key) in values,
@@ -87,7 +87,7 @@ def monitored_ports(render: Render) -> Iterator[Fault]:
         if any(selects(selector, template) and template.of_knative for template in render.templates):
             declared |= KNATIVE_PORTS
         for at, endpoint in enumerate(items(document.spec.get("podMetricsEndpoints"))):
-            if "port" in endpoint and endpoint["port"] not in declared:
+            if "port" in endpoint and text(endpoint["port"]) not in declared:
                 detail = f"no pod declares a port {endpoint['port']}: it takes portNumber"
                 yield document.fault(f"spec.podMetricsEndpoints[{at}].port", detail)
 

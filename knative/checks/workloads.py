@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from knative.checks.documents import Fault, items, mapping, text
+from knative.checks.documents import Fault, items, mapping, sequence, text
 from knative.checks.notation import quantity
 from knative.checks.pods import PodTemplate
 from knative.checks.rules import TemplateRule
@@ -78,12 +78,12 @@ def resources(template: PodTemplate) -> Iterator[Fault]:
 def messages_and_memory(template: PodTemplate) -> Iterator[Fault]:
     """A termination message comes from the file or the logs; an emptyDir lies on disk or in memory, its size a quantity."""
     for container in template.containers():
-        policy = container.content.get("terminationMessagePolicy", "File")
+        policy = text(container.content.get("terminationMessagePolicy", "File"))
         if policy not in {"File", "FallbackToLogsOnError"}:
             yield template.fault(f"{container.path}.terminationMessagePolicy", f"no such policy: {policy}")
     for at, volume in enumerate(items(template.spec.get("volumes"))):
         empty = mapping(volume.get("emptyDir"))
-        if empty.get("medium", "") not in {"", "Memory"}:
+        if text(empty.get("medium", "")) not in {"", "Memory"}:
             yield template.fault(f"spec.volumes[{at}].emptyDir.medium", "must be Memory, or left out for disk")
         size = quantity(empty.get("sizeLimit", 0))
         if size is None or size < 0:
@@ -138,7 +138,11 @@ def restricted(template: PodTemplate) -> Iterator[Fault]:
         for fine, field, detail in (
             (said["runAsNonRoot"] is True, "runAsNonRoot", "must be true"),
             (said["runAsUser"] != 0, "runAsUser", "must not be root"),
-            (mapping(said["seccompProfile"]).get("type") in _PROFILES, "seccompProfile.type", "must be RuntimeDefault"),
+            (
+                text(mapping(said["seccompProfile"]).get("type")) in _PROFILES,
+                "seccompProfile.type",
+                "must be RuntimeDefault",
+            ),
         ):
             if not fine:
                 yield template.fault(f"{container.path}.securityContext.{field}", detail)
@@ -151,7 +155,7 @@ def confined(template: PodTemplate) -> Iterator[Fault]:
         store = template.document.kind == "StatefulSet"
         for fine, field, detail in (
             (own.get("allowPrivilegeEscalation") is False, "allowPrivilegeEscalation", "must be false"),
-            ("ALL" in (capabilities.get("drop") or ()), "capabilities.drop", "must contain ALL"),
+            ("ALL" in sequence(capabilities.get("drop")), "capabilities.drop", "must contain ALL"),
             (template.of_knative or not capabilities.get("add"), "capabilities.add", "must add none"),
             (template.of_knative or not own.get("privileged"), "privileged", "must not be true"),
             (store or own.get("readOnlyRootFilesystem") is True, "readOnlyRootFilesystem", "must be true"),
@@ -191,7 +195,7 @@ def says_when_it_ends(template: PodTemplate) -> Iterator[Fault]:
     parent = mapping(mapping(template.document.spec.get("job")).get("spec")) or template.document.spec
     if "podFailurePolicy" in parent and template.spec.get("restartPolicy") == "OnFailure":
         yield template.fault("spec.restartPolicy", "must be Never beside podFailurePolicy")
-    if template.document.kind in {"Job", "CronJob", "JobSink"} and template.spec.get("restartPolicy") not in {
+    if template.document.kind in {"Job", "CronJob", "JobSink"} and text(template.spec.get("restartPolicy")) not in {
         "Never", "OnFailure",
     }:  # fmt: skip
         yield template.fault("spec.restartPolicy", "must be Never or OnFailure")
