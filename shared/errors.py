@@ -54,6 +54,18 @@ class UnknownPolicy(KnudgeError):
     slug = "unknown-policy"
 
 
+class UnknownDeadLetter(KnudgeError):
+    """No such dead letter."""
+
+    slug = "unknown-dead-letter"
+
+
+class NotKept(KnudgeError):
+    """What this would need was not kept."""
+
+    slug = "not-kept"
+
+
 class UnknownEventType(KnudgeError):
     """This function does not take events of that type."""
 
@@ -73,7 +85,7 @@ class NotBootstrapped(KnudgeError):
 
 
 class Unavailable(KnudgeError):
-    """A store does not answer."""
+    """A store or the sink does not answer."""
 
     slug = "unavailable"
 

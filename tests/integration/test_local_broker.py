@@ -15,11 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from functions.local.broker import BODY_LIMIT, Broker
-from functions.local.cloudevents import BATCHED, STRUCTURED
 from functions.local.http_client import Answer, HttpClient
 from functions.local.ports import ReservedPort
 from functions.local.triggers import Delivery, Trigger
 from shared.edge.server import Server
+from shared.events.envelopes import BATCHED, STRUCTURED
 
 FAST = Delivery(retry=3, backoff_policy="exponential", backoff_delay_s=0.01, timeout_s=1.0)
 ASKED, MADE = "test.asked", "test.made"

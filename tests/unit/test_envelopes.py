@@ -1,4 +1,4 @@
-"""Events pass through the local broker unharmed, and malformed ones are refused by name."""
+"""Events that are passed on stay unharmed, and malformed ones are refused by name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from functions.local.cloudevents import BATCHED, STRUCTURED, Event, read_event, read_events
 from shared.errors import InvalidInput
+from shared.events.envelopes import BATCHED, STRUCTURED, Event, read_event, read_events
 
 BINARY = {
     "content-type": "application/json",
