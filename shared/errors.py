@@ -85,9 +85,15 @@ class NotBootstrapped(KnudgeError):
 
 
 class Unavailable(KnudgeError):
-    """A store or the sink does not answer."""
+    """A store does not answer."""
 
     slug = "unavailable"
+
+
+class SinkUnavailable(KnudgeError):
+    """The sink does not take the event."""
+
+    slug = "sink-unavailable"
 
 
 class Overloaded(KnudgeError):

@@ -73,7 +73,7 @@ class Letters:
     async def page(self, asked: DeadLettersAsked) -> DeadLetters:
         """Return a page of letters, newest first."""
         rows = await self._store.page(
-            type=asked.type, since=asked.since, open=asked.open, before=asked.before, limit=asked.limit + 1
+            event_type=asked.type, since=asked.since, is_open=asked.open, before=asked.before, limit=asked.limit + 1
         )
         lines = [msgspec.convert(_plain(row), DeadLetterLine) for row in rows[: asked.limit]]
         return DeadLetters(lines, lines[-1].id if len(rows) > asked.limit else None)
@@ -86,8 +86,9 @@ class Letters:
     async def replay(self, number: int, caller: Caller) -> DeadLetterReplayed:
         """Send a letter's event again and note it.
 
-        Raises `UnknownDeadLetter`, `NotKept` where its data was not kept, `Unavailable` where the sink does not take it
-        (nothing is noted then) or PostgreSQL does not answer (it may have been sent then: sent once more it counts once).
+        Raises `UnknownDeadLetter`, `NotKept` where its data was not kept, `SinkUnavailable` where the sink does not take it
+        (nothing is noted then), `Unavailable` where PostgreSQL does not answer (it may have been sent then, and sent once
+        more it counts once).
         """
         row = await self._store.find(number)
         if row["data"] is None:

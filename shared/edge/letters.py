@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -20,7 +20,7 @@ class CloudEventIn(msgspec.Struct):
     subject: str | None = None
     time: str | None = None
     datacontenttype: str | None = None
-    data: msgspec.Raw = msgspec.Raw(b"null")
+    data: Any = None
     knativeerrordest: str | None = None
     knativeerrorcode: int | str | None = None
     knativeerrordata: str | None = None

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from shared.edge.contracts import LearningDue
-from shared.errors import Unavailable
+from shared.errors import SinkUnavailable
 from shared.events.cloudevents import binary_headers, new_event
 from shared.events.types import LEARNING_DUE
 from shared.observability.metrics import OTHER, Metrics
@@ -64,15 +64,15 @@ class Sink:
         return True
 
     async def pass_on(self, event: Envelope) -> None:
-        """Send another's event as it is; raises `Unavailable` where the sink does not take it."""
+        """Send another's event as it is; raises `SinkUnavailable` where the sink does not take it."""
         if not self._url:
-            raise Unavailable("K_SINK is not set: there is nowhere to send an event")
+            raise SinkUnavailable("K_SINK is not set: there is nowhere to send an event")
         try:
             await self._post(event.headers(), event.data)
         except (OSError, ValueError) as error:
             self._failed.inc(OTHER)
-            detail = f"the sink did not take the event: {error}"
-            raise Unavailable(detail) from error
+            detail = str(error)
+            raise SinkUnavailable(detail) from error
 
     async def _post(self, headers: Mapping[str, str], body: bytes) -> None:
         if self._threads is None:

@@ -46,17 +46,17 @@ class DeadLetterStore:
     async def page(
         self,
         *,
-        type: str | None,
+        event_type: str | None,
         since: datetime | None,
-        open: bool | None,
+        is_open: bool | None,
         before: int | None,
         limit: int,
     ) -> list[Row]:
         """Return letters without their data, newest first.
 
-        `since`: that failed since then; `open`: that were (not) replayed since they failed; `before`: with a lower number.
+        `since`: that failed since then; `is_open`: that were (not) replayed since they failed; `before`: with a lower number.
         """
-        return await self._rows("list", type=type, since=since, open=open, before=before, limit=limit)
+        return await self._rows("list", type=event_type, since=since, open=is_open, before=before, limit=limit)
 
     async def find(self, number: int) -> Row:
         """Return a letter with all that was kept of it, and `read_at`; raises `UnknownDeadLetter` (field `id`)."""
