@@ -38,7 +38,7 @@ class Event:
     `hops`: how many replies led to it; bounds a loop of functions that answer one another.
     """
 
-    attributes: Mapping[str, str]
+    attributes: dict[str, str]
     content_type: str | None
     data: bytes
     hops: int = 0
@@ -100,10 +100,12 @@ def read_event(headers: Mapping[str, str], body: bytes) -> Event:
     try:
         parsed = from_http(sdk_headers, body, data_unmarshaller=lambda data: data)
     except GenericException as error:
-        raise InvalidInput(f"no CloudEvent: {error}") from error
+        raise InvalidInput(f"no CloudEvent: {error}", field="body") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidInput(f"no CloudEvent: {error}", field="body") from error
     event = _event(parsed, is_structured=is_structured)
+    if not ("time" in members if isinstance(members, dict) else "ce-time" in sdk_headers):
+        event.attributes.pop("time", None)  # the SDK makes one of its own
     # A trace that came as an ordinary header travels on as the extension of the same name.
     if "traceparent" in headers and "traceparent" not in event.attributes:
         return replace(event, attributes={**event.attributes, "traceparent": headers["traceparent"]})

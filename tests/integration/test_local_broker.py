@@ -9,9 +9,8 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 import pytest
@@ -22,10 +21,10 @@ from functions.local.ports import ReservedPort
 from functions.local.triggers import DeadLetterSink, Delivery, Trigger
 from shared.edge.server import Server
 from shared.events.envelopes import BATCHED, STRUCTURED
+from tests.subscriber import Response, Subscriber
 
 FAST = Delivery(retry=3, backoff_policy="exponential", backoff_delay_s=0.01, timeout_s=1.0)
 ASKED, MADE = "test.asked", "test.made"
-Response = tuple[int, Mapping[str, str], bytes]
 WAIT_S = 10.0
 
 
@@ -44,53 +43,6 @@ def late(pause_s: float) -> Response:
     """Take an event after a pause."""
     time.sleep(pause_s)
     return 204, {}, b""
-
-
-@dataclass
-class Subscriber:
-    """An HTTP server that notes what it gets and answers what `answer` says for the n-th request."""
-
-    answer: Callable[[int], Response]
-    requests: list[tuple[float, dict[str, str], bytes]] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
-    url: str = ""
-
-    @contextlib.contextmanager
-    def serving(self) -> Iterator[None]:
-        """Serve in a thread."""
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                outer.paths.append(self.path)
-                outer.requests.append((time.monotonic(), {k.lower(): v for k, v in self.headers.items()}, body))
-                status, headers, answer = outer.answer(len(outer.requests))
-                self.send_response(status)
-                for name, value in {"content-length": str(len(answer)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        class Listener(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128  # the five of the standard library make connections wait a second
-
-        server = Listener(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{server.server_port}/"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
 
 
 @dataclass

@@ -58,6 +58,15 @@ def test_extensions_travel_on() -> None:
     assert read_structured(structured(shard=3, first=True)).headers()["ce-first"] == "true"
 
 
+def test_no_time_is_made_up() -> None:
+    """An event that brings no time goes on without one, and one that brings any text goes on with that."""
+    assert "time" not in read_event(BINARY, b"").attributes
+    assert "time" not in read_structured(structured()).attributes
+    for time in ("2026-11-25T04:00:00.123456789Z", "yesterday"):
+        assert read_event(BINARY | {"ce-time": time}, b"").attributes["time"] == time
+        assert read_structured(structured(time=time)).attributes["time"] == time
+
+
 def test_a_trace_in_an_ordinary_header_becomes_the_extension() -> None:
     """A sender that traces by the HTTP header alone is still followed."""
     assert read_event(BINARY | {"traceparent": "00-a-b-01"}, b"").attributes["traceparent"] == "00-a-b-01"
