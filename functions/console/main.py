@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from functions.console import dead_letters
 from shared.errors import KnudgeError
 
 DEFAULT_URL = "http://localhost:8080"
@@ -70,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--policy", metavar="NAME", help="(default: every policy)")
     train.set_defaults(run=_train)
+
+    dead_letters.add_to(commands, _add_url)
     return parser
 
 

@@ -19,14 +19,13 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from functions.local.cloudevents import Event, read_event
 from functions.local.guard import Guard
-from functions.local.http_client import header_text
 from functions.local.server_process import ServerProcess
 from functions.local.triggers import JobPlan
 from shared.edge.http import Disconnected, HttpRequest, Reply, read_body
 from shared.edge.problems import problem_reply
 from shared.errors import KnudgeError, Overloaded
+from shared.events.envelopes import Event, header_text, read_event
 
 CAPACITY = 100
 # The event becomes a Secret, which holds no more.

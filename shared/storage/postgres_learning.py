@@ -26,7 +26,6 @@ from shared.vocabulary import Decision, Feedback, PolicySpec
 _LOCKS = 0x6B6E_7564
 _ANY_FIRST, _ANY_LAST = 0.0, 4e9
 _PORTION = 5_000
-_NIL = "00000000-0000-0000-0000-000000000000"
 _posterior = msgspec.msgpack.Decoder(Posterior)
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -128,28 +127,22 @@ class LearningTransaction:
     ) -> Posterior:
         """Return the posterior of the decisions made in [first, last), as of `as_of`.
 
-        `recount`: make the rewards anew from all feedback; else take them as they are counted.
+        `recount`: make the rewards, which are forgotten, anew from all feedback; else take them as they are counted.
         """
         posterior = Posterior(as_of)
-        after, after_id = 0.0, _NIL
-        while True:
-            portion = await self._rows(
-                "history",
-                policy=self._policy,
-                key=self._key,
-                after=after,
-                after_id=after_id,
-                first=first,
-                last=last,
-                most=_PORTION,
-            )
-            outcomes = [Outcome(row["decided_at"], action, shown=True) for row in portion for action in row["actions"]]
-            outcomes += await (self._revise(spec, portion) if recount else self._counted(portion))
-            posterior = learn(posterior, spec, outcomes, as_of)
-            self.fitted += len(portion)
-            if len(portion) < _PORTION:
-                return posterior
-            after, after_id = portion[-1]["decided_at"], portion[-1]["decision_id"]
+        parameters = {"policy": self._policy, "key": self._key, "first": first, "last": last}
+        async with self._connection.cursor(
+            name="history"
+        ) as cursor:  # one query, however long: portions of it come over
+            await cursor.execute(self._queries["history"], parameters)
+            while portion := await cursor.fetchmany(_PORTION):
+                outcomes = [
+                    Outcome(row["decided_at"], action, shown=True) for row in portion for action in row["actions"]
+                ]
+                outcomes += await (self._revise(spec, portion, anew=True) if recount else self._counted(portion))
+                posterior = learn(posterior, spec, outcomes, as_of)
+                self.fitted += len(portion)
+        return posterior
 
     async def base(self) -> Posterior | None:
         """Return the sealed part of the posterior."""
@@ -216,8 +209,8 @@ class LearningTransaction:
                 shown += [Outcome(decision["decided_at"], action, shown=True) for action in decision["actions"]]
         return shown, list(answered.values()), kept, parked
 
-    async def _revise(self, spec: PolicySpec, decisions: Sequence[Row]) -> list[Outcome]:
-        """Return how the rewards of these decisions change, and note the new ones."""
+    async def _revise(self, spec: PolicySpec, decisions: Sequence[Row], *, anew: bool = False) -> list[Outcome]:
+        """Return how the rewards of these decisions change, and note the new ones; `anew`: none is counted so far."""
         events: dict[str, list[Feedback]] = defaultdict(list)
         for row in await self._by_decision("feedback_of", decisions):
             events[row["decision_id"]].append(Feedback(**row))
@@ -225,7 +218,7 @@ class LearningTransaction:
             return []
         counted: dict[tuple[str, int], float] = {
             (row["decision_id"], row["position"]): row["reward"]
-            for row in await self._by_decision("rewards_of", decisions)
+            for row in ([] if anew else await self._by_decision("rewards_of", decisions))
         }
         outcomes = []
         changed = []

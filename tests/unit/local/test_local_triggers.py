@@ -1,4 +1,4 @@
-"""The eventing manifests are read whole, are valid for Knative, and what the reader does not know is an error."""
+"""The eventing manifests are read whole, and what the reader does not know is an error."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 from functions.local.triggers import (
     DEFAULT_DELIVERY,
     MANIFESTS,
+    DeadLetterSink,
     Delivery,
     duration_s,
     read_job_sinks,
@@ -19,6 +20,8 @@ from functions.local.triggers import (
     read_triggers,
 )
 from shared.errors import Misconfigured
+
+SERVICE = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "control"}
 
 
 @pytest.fixture
@@ -118,6 +121,19 @@ def test_a_trigger_without_delivery_takes_the_brokers(manifests: Path) -> None:
     assert next(t for t in read_triggers(manifests) if t.name == "feedback-given").delivery == DEFAULT_DELIVERY
 
 
+def test_what_is_given_up_goes_to_the_dead_letter_sink(manifests: Path) -> None:
+    """Every trigger names the sink; one that does not has its broker's, whatever else it says of delivery."""
+    sink = DeadLetterSink("control", "/v1/dead-letters")
+    assert {trigger.dead_letter_sink for trigger in read_triggers()} == {sink}
+    change(manifests / "triggers" / "feedback-given.yaml", delivery={"retry": 2})
+    change(manifests / "triggers" / "decision-logged.yaml", delivery=None)
+    assert {trigger.dead_letter_sink for trigger in read_triggers(manifests)} == {sink}
+    change(manifests / "broker.yaml", delivery=None)
+    name_to_sink = {trigger.name: trigger.dead_letter_sink for trigger in read_triggers(manifests)}
+    assert name_to_sink["feedback-given"] is name_to_sink["decision-logged"] is None
+    assert name_to_sink["learning-due"] == sink
+
+
 def test_retry_alone_drops_the_back_off(manifests: Path) -> None:
     """A delivery that says only how often has no pauses, as in Knative."""
     change(manifests / "triggers" / "feedback-given.yaml", delivery={"retry": 2})
@@ -133,6 +149,11 @@ def test_retry_alone_drops_the_back_off(manifests: Path) -> None:
         {"delivery": {"retry": 1, "backoffDelay": "1s"}},
         {"delivery": {"retry": 1, "backoffPolicy": "random"}},
         {"delivery": {"retries": 1}},
+        {"delivery": {"deadLetterSink": {"uri": "http://elsewhere/"}}},
+        {"delivery": {"deadLetterSink": {"ref": SERVICE, "uri": "http://elsewhere/"}}},
+        {"delivery": {"deadLetterSink": {"ref": SERVICE, "uri": "//elsewhere/"}}},
+        {"delivery": {"deadLetterSink": {"ref": SERVICE, "CACerts": "x"}}},
+        {"delivery": {"deadLetterSink": {"ref": {"apiVersion": "v1", "kind": "Service", "name": "control"}}}},
         {"subscriber": {"uri": "http://elsewhere"}},
         {"subscriber": {"ref": {"apiVersion": "v1", "kind": "Service", "name": "learn"}}},
     ],
