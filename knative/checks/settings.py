@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import PurePath
 
 from knative.checks.documents import Document, Fault, items, mapping, text
@@ -16,12 +17,12 @@ SECRET = {variable(name) for name in ("redis_url", "database_url", "server_key")
 _OURS = "KNUDGE_"
 _PASSWORD_IN_ADDRESS = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
 _SECRET_NAME = re.compile(r"(KEY|PASSWORD|PASSWD|SECRET|TOKEN)$", re.IGNORECASE)
-_DEV = "dev"
 
 
 def of_dev(document: Document) -> bool:
-    """Say whether an object stands in the environment `dev`: its file is `dev.yaml` or below a folder `dev`."""
-    return _DEV in PurePath(document.file).with_suffix("").parts
+    """Say whether an object stands in the environment `dev`: its file is `dev.yaml`, or below `overlays/dev`."""
+    path = PurePath(document.file)
+    return path.stem == "dev" or ("overlays", "dev") in pairwise(path.parts)
 
 
 def exist(render: Render) -> Iterator[Fault]:

@@ -15,8 +15,6 @@ METRICS_PORT = 9095
 SHORTEST_TIMEOUT_S = 45
 OURS = ("knudge", "knudge-train")
 THEIRS = ("postgres", "redis")
-UNRESOLVED = ("dev.local/", "ko.local/", "kind.local/")
-"""Images under these names are taken as they stand; Knative asks the registry for the digest of any other."""
 _IMAGE = re.compile(
     r"(?P<repository>(?:[a-zA-Z0-9][a-zA-Z0-9.-]*(?::\d+)?/)?[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
     r"(?:/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)*)"
@@ -91,7 +89,10 @@ def messages_and_memory(template: PodTemplate) -> Iterator[Fault]:
 
 
 def images(template: PodTemplate) -> Iterator[Fault]:
-    """An image is one that is built or used here, with a tag that stays or a digest, where its digest can be found."""
+    """An image is one that is built or used here, with a tag that stays or a digest, where its digest can be found.
+
+    Knative asks the registry for the digest of every image but those of dev.local, ko.local and kind.local.
+    """
     for container in template.containers():
         field, image = f"{container.path}.image", text(container.content.get("image"))
         match = _IMAGE.fullmatch(image)

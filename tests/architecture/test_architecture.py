@@ -215,24 +215,24 @@ def test_the_environment_is_read_at_the_door() -> None:
 
 def test_nothing_is_a_drawer() -> None:
     """No module or folder is called utils, helpers, common or misc, at any depth."""
-    for path in python_files("functions", "shared", "tests"):
+    for path in python_files("functions", "knative", "shared", "tests"):
         parts = {part.removesuffix(".py") for part in path.relative_to(ROOT).parts}
         assert not parts & DRAWERS, path
 
 
 def test_no_file_is_too_long() -> None:
-    """A Python file of functions/ and shared/ has at most 300 lines: a reader can hold it."""
+    """A Python file of functions/, knative/ and shared/ has at most 300 lines: a reader can hold it."""
     long = {
         path.relative_to(ROOT).as_posix(): lines
-        for path in python_files("functions", "shared")
+        for path in python_files("functions", "knative", "shared")
         if (lines := len(path.read_text().splitlines())) > LONGEST_FILE
     }
     assert long == {}
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    """Every module of functions/ and shared/ begins with a docstring."""
-    for path in python_files("functions", "shared"):
+    """Every module of functions/, knative/ and shared/ begins with a docstring."""
+    for path in python_files("functions", "knative", "shared"):
         assert ast.get_docstring(ast.parse(path.read_text())), path
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from knative.checks.__main__ import main
 from knative.checks.checker import check
 from knative.checks.documents import Document, Fault, read
 from tests.conformance.mistakes import EVENTING_REFUSED, MISTAKES, OURS, SERVING_DANGEROUS, SERVING_REFUSED, Mistake
 from tests.conformance.rendering import ENVIRONMENTS, ROOT, rendered, schemas
-
-Print = Callable[[], pytest.CaptureFixture[str]]
 
 
 @cache
@@ -152,3 +153,53 @@ def test_a_mistake_in_a_description_is_found(tmp_path: Path, field: str, value: 
     assert check(documents, schemas()) == []
     documents[0].content[field] = value
     assert {fault.field for fault in check(documents, schemas())} == {field}
+
+
+# Odd shapes
+
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        None,
+        1,
+        -1,
+        1.5,
+        True,
+        "x",
+        "",
+        [],
+        {},
+        [1],
+        ["a"],
+        [None],
+        {"a": 1},
+        [{}],
+        [[]],
+        {"name": None},
+        [{"name": ["a"]}],
+    ]
+)
+"""Values that have no place in most fields."""
+
+
+@given(st.data())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+def test_odd_shapes_are_reported_not_stumbled_over(data: st.DataObject) -> None:
+    """Whatever stands in whatever field, the check ends with faults, and each names an object and a field in words."""
+    documents = rendered("prod")
+    content = data.draw(st.sampled_from(documents)).content
+    at = data.draw(st.sampled_from(list(_places(content))))
+    place: Any = content
+    for step in at[:-1]:
+        place = place[step]
+    place[at[-1]] = data.draw(ODD)
+    for fault in check(documents, schemas()):
+        assert fault.detail
+        assert str(fault).startswith(f"{fault.file}: {fault.object}: ")
+
+
+def _places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield the path of every member of an object."""
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, member in members:
+        yield (*path, name)
+        yield from _places(member, (*path, name))
