@@ -173,7 +173,8 @@ def ping_source(document: Document) -> Iterator[Fault]:
     if wrong:
         yield document.fault("spec.schedule", wrong)
     zone = text(document.spec.get("timezone"))
-    if zone and zone not in available_timezones():
+    known = available_timezones()  # none on a machine without their data, which then cannot tell
+    if zone and known and zone not in known:
         yield document.fault("spec.timezone", f"no such time zone: {zone}")
     if document.spec.get("data") and document.spec.get("dataBase64"):
         yield document.fault("spec.dataBase64", "has no place beside data")

@@ -14,25 +14,20 @@ from knative.checks.rules import Render, RenderRule
 
 EXTERNAL = {("Secret", "knudge-secrets")}
 """Objects that are there before ours: the manual has an operator make them."""
-ELSEWHERE = frozenset(
-    {
-        "default", "envoy-gateway-system", "istio-system", "knative-eventing", "knative-serving", "kourier-system",
-        "kube-system", "monitoring",
-    }
-)  # fmt: skip
-"""Namespaces of others that an object of ours may stand in or point to."""
+ELSEWHERE = frozenset({"knative-eventing", "knative-serving"})
+"""Namespaces of others that an object of ours may point to."""
 CLUSTER_WIDE = frozenset({"ClusterRole", "ClusterRoleBinding", "Namespace", "PriorityClass", "StorageClass"})
 
 
 def namespaces(render: Render) -> Iterator[Fault]:
-    """Everything stands in one namespace, which is rendered too, unless it is somebody else's by intent."""
+    """Everything stands in a namespace that is rendered too; a ReferenceGrant alone stands with what it grants."""
     made = render.names("Namespace", "")
     for document in render.documents:
-        if document.kind in CLUSTER_WIDE:
+        if document.kind in CLUSTER_WIDE or (document.kind == "ReferenceGrant" and document.namespace):
             continue
         if not document.namespace:
             yield document.fault("metadata.namespace", "missing")
-        elif document.namespace not in made | ELSEWHERE:
+        elif document.namespace not in made:
             yield document.fault("metadata.namespace", f"nothing makes the namespace {document.namespace}")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from knative.checks.documents import Fault, Mapping, items, mapping, sequence, text
 from knative.checks.pods import SERVING, SINKS, PodTemplate
-from knative.checks.references import ELSEWHERE
 from knative.checks.rules import Render, RenderRule
 
 
@@ -18,7 +17,7 @@ def selectors(render: Render) -> Iterator[Fault]:
             continue
         selector = mapping(document.spec[place])
         plain = document.group == "" and document.kind == "Service"
-        if document.namespace in ELSEWHERE or (plain and not selector):
+        if plain and not selector:
             continue
         if not any(
             template.namespace == document.namespace and selects(selector, template, plain=plain)

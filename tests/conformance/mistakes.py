@@ -344,6 +344,8 @@ OURS = [
             "metrics", "Ours"),
     Mistake("another namespace", "NetworkPolicy/dns", ("metadata", "namespace"), "knudge-dev", "Ours",
             ("metadata.namespace", "spec.podSelector")),
+    Mistake("the default namespace", "PodDisruptionBudget/recommend", ("metadata", "namespace"), "default", "Ours",
+            ("metadata.namespace", "spec.selector")),
     Mistake("a route that nobody grants", "HTTPRoute/knudge", ("spec", "rules", 0, "backendRefs", 0, "name"), "kourier",
             "Ours", ("spec.rules[0].backendRefs[0].namespace",)),
     Mistake("a timeout that loses the flush", RECOMMEND, (*POD, "timeoutSeconds"), 44, "Ours"),
