@@ -249,12 +249,11 @@ class LearningTransaction:
         ]
 
     async def _by_decision(self, query: str, rows: Sequence[Row]) -> list[Row]:
-        """Run a query for the decisions that `rows` name, within the partitions that hold them."""
+        """Run a query for the decisions that `rows` name, each looked up by its whole key."""
         if not rows:
             return []
-        times = [row["decided_at"] for row in rows]
-        ids = list({row["decision_id"] for row in rows})
-        return await self._rows(query, first=min(times), last=max(times), ids=ids)
+        moments = {row["decision_id"]: row["decided_at"] for row in rows}
+        return await self._rows(query, times=list(moments.values()), ids=list(moments))
 
     async def _rows(self, query: str, **parameters: Any) -> list[Row]:  # noqa: ANN401
         cursor = await self._connection.execute(self._queries[query], parameters)

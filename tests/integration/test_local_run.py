@@ -280,7 +280,7 @@ def test_a_training_starts_by_event(local: Run) -> None:
     for action, (_, mean) in fitted.items():
         assert mean == pytest.approx(learned[action][1], rel=1e-9)
     lines = [json.loads(line) for line in (local.data / "train.log").read_text().splitlines()]
-    assert [line["policy"] for line in lines if line["message"] == "refitted"] == ["trained"]
+    assert [line["policy"] for line in lines if line["message"] == "refitted"].count("trained") == 1
     assert "trained before" in [line["message"] for line in lines]
     assert [path.name for path in local.data.glob("train-*")] == []
 

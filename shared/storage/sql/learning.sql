@@ -53,21 +53,21 @@ update feedback set orphaned_at = null where orphaned_at is not null and decisio
 select extract(epoch from decided_at)::float8 as decided_at, decision_id::text as decision_id, policy, actions, deferred,
        (not deferred or exists (
            select from activations a where a.decided_at = d.decided_at and a.decision_id = d.decision_id)) as shown
-from decisions d
-where decided_at between to_timestamp(%(first)s) and to_timestamp(%(last)s) and decision_id = any(%(ids)s::uuid[])
+from unnest(%(times)s::float8[], %(ids)s::uuid[]) as wanted (moment, name)
+join decisions d on d.decided_at = to_timestamp(wanted.moment) and d.decision_id = wanted.name
 
 -- name: feedback_of
 -- All feedback of the given decisions.
 select decision_id::text as decision_id, source, event_id, kind, value, action, actor,
        extract(epoch from occurred_at)::float8 as occurred_at, extract(epoch from received_at)::float8 as received_at
-from feedback
-where decided_at between to_timestamp(%(first)s) and to_timestamp(%(last)s) and decision_id = any(%(ids)s::uuid[])
+from unnest(%(times)s::float8[], %(ids)s::uuid[]) as wanted (moment, name)
+join feedback on decided_at = to_timestamp(wanted.moment) and decision_id = wanted.name
 
 -- name: rewards_of
 -- The rewards of the given decisions as the posterior counts them.
 select decision_id::text as decision_id, position, reward
-from rewards
-where decided_at between to_timestamp(%(first)s) and to_timestamp(%(last)s) and decision_id = any(%(ids)s::uuid[])
+from unnest(%(times)s::float8[], %(ids)s::uuid[]) as wanted (moment, name)
+join rewards on decided_at = to_timestamp(wanted.moment) and decision_id = wanted.name
 
 -- name: put_rewards
 -- Note what the posterior counts from now on.
