@@ -13,9 +13,11 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -78,6 +80,8 @@ class FakeKubernetes:
         """Called when the write is done and its answer has not gone out yet."""
         self.on_read: Callable[[], None] | None = None
         """Called after a Service was read for an answer, before it goes out."""
+        self.clock: Callable[[], float] = time.time
+        """What the `Date` header says; a test may let time pass as it likes."""
         self.kubeconfig = folder / "kubeconfig.json"
         self.lock = threading.RLock()
         self._version = 1_000
@@ -387,6 +391,10 @@ def _handler(cluster: FakeKubernetes) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
 
         do_GET = do_PATCH = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815 - http.server's names
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            """Say what time it is by the cluster's clock."""
+            return formatdate(cluster.clock() if timestamp is None else timestamp, usegmt=True)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
             """Say nothing."""

@@ -12,13 +12,15 @@ anybody wrote in between, and is never applied to something that was not looked 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from knative.revisions.failure import ClusterFailure, NoAnswer, NotThere, WriteConflict
+from knative.revisions.failure import ClusterFailure, NoAnswer, NotAllowed, NotThere, WriteConflict
 from knative.revisions.traffic import Targets, read_targets, written
 from knative.revisions.views import Pod, Revision, Service
 
@@ -71,15 +73,8 @@ class Cluster:
 
     def service(self, name: str) -> Service:
         """Read a Knative Service. Raises `NotThere`, or another `ClusterFailure`."""
-        what = f"Knative Service {name!r}"
-        return _service(
-            self._do(
-                what,
-                lambda: self._custom.get_namespaced_custom_object(
-                    *self._at("services"), name, _request_timeout=_TIMEOUT_S
-                ),
-            )
-        )
+        read = partial(self._custom.get_namespaced_custom_object_with_http_info, *self._at("services"), name)
+        return self._service(name, read)
 
     def revisions(self, service: str) -> list[Revision]:
         """Return the revisions of a Service, the newest first."""
@@ -123,11 +118,20 @@ class Cluster:
             "metadata": {"resourceVersion": service.resource_version, "annotations": {ANNOTATION: state}},
             "spec": {"traffic": written(targets)},
         }
-        what = f"Knative Service {service.name!r}"
-        return _service(self._do(what, lambda: self._custom.patch_namespaced_custom_object(
-            *self._at("services"), service.name, patch, field_manager=_MANAGER,
-            _content_type="application/merge-patch+json", _request_timeout=_TIMEOUT_S,
-        )))  # fmt: skip
+        write = partial(
+            self._custom.patch_namespaced_custom_object_with_http_info,
+            *self._at("services"),
+            service.name,
+            patch,
+            field_manager=_MANAGER,
+            _content_type="application/merge-patch+json",
+        )
+        return self._service(service.name, write)
+
+    def _service(self, name: str, call: Callable[..., Any]) -> Service:
+        what = f"Knative Service {name!r}"
+        manifest, _, headers = self._do(what, partial(call, _request_timeout=_TIMEOUT_S))
+        return _service(manifest, _moment(headers))
 
     def _pages(self, service: str, plural: str, page: Callable[..., Any]) -> Iterator[dict[str, Any]]:
         """Yield all objects that carry the label of a Service, however many pages they fill."""
@@ -161,7 +165,7 @@ class Cluster:
             case 401:
                 return ClusterFailure(f"the API server at {self._host} does not know who asks (401): {message}")
             case 403:
-                return ClusterFailure(f"not allowed to reach {what} (403): {message}")
+                return NotAllowed(f"not allowed to reach {what} (403): {message}")
             case 404 if message is body:  # not the API server's own words: the path itself is unknown
                 return NotThere(f"the cluster has no {_GROUP}/{_VERSION}: is Knative Serving installed?")
             case 404:
@@ -205,7 +209,7 @@ def _reason(error: BaseException) -> str:
     return str(reason)
 
 
-def _service(manifest: Any) -> Service:  # noqa: ANN401 - JSON of the API
+def _service(manifest: Any, read_at: float) -> Service:  # noqa: ANN401 - JSON of the API
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     return Service(
         name=metadata["name"],
@@ -215,7 +219,14 @@ def _service(manifest: Any) -> Service:  # noqa: ANN401 - JSON of the API
         latest_ready=status.get("latestReadyRevisionName") or None,
         latest_created=status.get("latestCreatedRevisionName") or None,
         state=(metadata.get("annotations") or {}).get(ANNOTATION),
+        read_at=read_at,
     )
+
+
+def _moment(headers: Mapping[str, str]) -> float:
+    """Return when the API server answered, by its own clock."""
+    date = next((value for name, value in headers.items() if name.lower() == "date"), None)
+    return parsedate_to_datetime(date).timestamp() if date else time.time()
 
 
 def _routed(traffic: list[dict[str, Any]]) -> dict[str, int]:
@@ -235,7 +246,7 @@ def _revision(manifest: dict[str, Any]) -> Revision:
         name=metadata["name"],
         created_at=datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
         generation=int((metadata.get("labels") or {}).get(f"{_GROUP}/configurationGeneration") or 0),
-        ready=ready["status"] == "True",
+        ready={"True": True, "False": False}.get(ready["status"]),
         reason=": ".join(part for part in (ready.get("reason"), ready.get("message")) if part),
         image=str(manifest["spec"]["containers"][0].get("image", "")),
     )

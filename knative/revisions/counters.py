@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from knative.revisions.failure import ClusterFailure
+from knative.revisions.rollout import PodCounters
 from shared.errors import InvalidInput
 
 _REQUESTS = "http_requests_total"
@@ -12,22 +11,14 @@ _LATENCY = "http_request_latency_seconds"
 _FIRST_FAULT = 500
 
 
-class Counters(msgspec.Struct, frozen=True):
-    """Since a pod began: answers, those among them that were faults (5xx), and those slower than the threshold."""
-
-    requests: int
-    errors: int
-    slow: int
-
-
-def read_counters(page: str, slow_s: float) -> Counters:
-    """Return what a metrics page says; `slow_s`: seconds, one of the latency histogram's bounds.
+def read_counters(page: str, revision: str, slow_s: float) -> PodCounters:
+    """Return what the metrics page of a revision's pod says; `slow_s`: one of the latency histogram's bounds.
 
     Raises `InvalidInput` for another threshold, `ClusterFailure` for a page without these metrics.
     """
     from prometheus_client.parser import text_string_to_metric_families
 
-    requests = errors = slow = 0
+    requests = errors = 0
     counted: float | None = None
     quick: float | None = None
     bounds: list[str] = []
@@ -50,5 +41,4 @@ def read_counters(page: str, slow_s: float) -> Counters:
     if quick is None:
         known = ", ".join(bound for bound in bounds if bound != "+Inf")
         raise InvalidInput(f"{slow_s:g} s is none of the histogram's bounds: {known}", field="slow")
-    slow = int(counted - quick)
-    return Counters(requests, errors, slow)
+    return PodCounters(revision, requests, errors, int(counted - quick))

@@ -17,6 +17,12 @@ class NotThere(ClusterFailure):
     slug = "not-there"
 
 
+class NotAllowed(ClusterFailure):
+    """The cluster's access rules forbid it."""
+
+    slug = "not-allowed"
+
+
 class WriteConflict(ClusterFailure):
     """Another hand wrote the Service since it was read."""
 

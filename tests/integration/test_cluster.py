@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from knative.revisions.cluster import Cluster
-from knative.revisions.counters import Counters, read_counters
-from knative.revisions.failure import ClusterFailure, NoAnswer, NotThere, WriteConflict
+from knative.revisions.counters import read_counters
+from knative.revisions.failure import ClusterFailure, NoAnswer, NotAllowed, NotThere, WriteConflict
+from knative.revisions.rollout import PodCounters
 from knative.revisions.traffic import Target, steer
 from shared.errors import InvalidInput
 from shared.observability.metrics import Metrics
@@ -75,19 +76,19 @@ def test_a_pods_counters_come_through_the_proxy(fake: FakeKubernetes, cluster: C
         fed.requested.observe(seconds)
     pod = fake.add_pod("web-00002", fed)
     page = cluster.metrics(pod.name)
-    assert read_counters(page, 0.2) == Counters(requests=5, errors=2, slow=2)
-    assert read_counters(page, 10.0) == Counters(requests=5, errors=2, slow=0)
+    assert read_counters(page, "web-00002", 0.2) == PodCounters("web-00002", requests=5, errors=2, slow=2)
+    assert read_counters(page, "web-00002", 10.0) == PodCounters("web-00002", requests=5, errors=2, slow=0)
     with pytest.raises(InvalidInput, match=r"0\.3 s is none of the histogram's bounds: 0\.001, .*, 10") as caught:
-        read_counters(page, 0.3)
+        read_counters(page, "web-00002", 0.3)
     assert caught.value.field == "slow"
 
 
 def test_a_page_without_our_metrics_says_so() -> None:
     """A pod of an older release, and what is no metrics page, are failures with a reason."""
     with pytest.raises(ClusterFailure, match="no http_request_latency_seconds"):
-        read_counters("up 1\n", 0.2)
+        read_counters("up 1\n", "web-00002", 0.2)
     with pytest.raises(ClusterFailure, match="cannot be read"):
-        read_counters("<html>\n", 0.2)
+        read_counters("<html>\n", "web-00002", 0.2)
 
 
 def test_one_write_sets_traffic_and_state(fake: FakeKubernetes, cluster: Cluster) -> None:
@@ -130,9 +131,9 @@ def test_what_is_not_there_or_not_allowed_is_said(fake: FakeKubernetes, cluster:
     with pytest.raises(NotThere):
         cluster.metrics("gone")
     fake.forbidden = {("patch", "services"), ("get", "pods/proxy"), ("list", "pods"), ("list", "revisions")}
-    with pytest.raises(ClusterFailure, match=r"not allowed to reach Knative Service 'web' \(403\): .*cannot patch"):
+    with pytest.raises(NotAllowed, match=r"not allowed to reach Knative Service 'web' \(403\): .*cannot patch"):
         cluster.shift(cluster.service("web"), (Target(100, "web-00001"),), None)
-    with pytest.raises(ClusterFailure, match=r"not allowed to reach the pods of 'web' \(403\)"):
+    with pytest.raises(NotAllowed, match=r"not allowed to reach the pods of 'web' \(403\)"):
         cluster.pods("web")
     with pytest.raises(ClusterFailure, match="cannot list"):
         cluster.revisions("web")
