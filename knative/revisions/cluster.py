@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from knative.revisions.failure import ClusterFailure, NoAnswer, NotAllowed, NotThere, WriteConflict
+from knative.revisions.failure import Busy, ClusterFailure, NoAnswer, NotAllowed, NotThere, WriteConflict
 from knative.revisions.traffic import Targets, read_targets, written
 from knative.revisions.views import Pod, Revision, Service
 
@@ -161,19 +161,23 @@ class Cluster:
 
     def _failure(self, what: str, status: int, body: str) -> ClusterFailure:
         message = _message(body)
+        failure: ClusterFailure
         match status:
             case 401:
-                return ClusterFailure(f"the API server at {self._host} does not know who asks (401): {message}")
+                failure = ClusterFailure(f"the API server at {self._host} does not know who asks (401): {message}")
             case 403:
-                return NotAllowed(f"not allowed to reach {what} (403): {message}")
+                failure = NotAllowed(f"not allowed to reach {what} (403): {message}")
             case 404 if message is body:  # not the API server's own words: the path itself is unknown
-                return NotThere(f"the cluster has no {_GROUP}/{_VERSION}: is Knative Serving installed?")
+                failure = NotThere(f"the cluster has no {_GROUP}/{_VERSION}: is Knative Serving installed?")
             case 404:
-                return NotThere(f"there is no {what} in namespace {self.namespace!r}")
+                failure = NotThere(f"there is no {what} in namespace {self.namespace!r}")
             case 409:
-                return WriteConflict(f"{what} was changed by another hand: {message}")
+                failure = WriteConflict(f"{what} was changed by another hand: {message}")
+            case 429 | 500 | 502 | 503 | 504:
+                failure = Busy(f"{what}: the API server answers {status}: {message}")
             case _:
-                return ClusterFailure(f"{what}: the API server answers {status}: {message}")
+                failure = ClusterFailure(f"{what}: the API server answers {status}: {message}")
+        return failure
 
 
 def _has_kubeconfig() -> bool:

@@ -33,3 +33,9 @@ class NoAnswer(ClusterFailure):
     """The API server does not answer; whether it did what was asked is unknown."""
 
     slug = "no-answer"
+
+
+class Busy(ClusterFailure):
+    """The API server, or what stands behind it, cannot answer just now."""
+
+    slug = "busy"
