@@ -39,11 +39,11 @@ _PODS = re.compile(r"/api/v1/namespaces/([^/]+)/pods(?:/([^/]+)/proxy/(.*))?")
 
 @dataclass
 class FakePod:
-    """A pod; `metrics` None means that nobody answers on its metrics port."""
+    """A pod. `metrics`: None where nobody answers on its metrics port, a text where something else answers 404 with it."""
 
     name: str
     revision: str
-    metrics: Metrics | None = field(default_factory=Metrics)
+    metrics: Metrics | str | None = field(default_factory=Metrics)
     phase: str = "Running"
     ending: bool = False
 
@@ -259,8 +259,8 @@ class FakeKubernetes:
         metrics = self.pods[name].metrics
         if metrics is None or port != "9095":
             raise Refused(503, "ServiceUnavailable", "error trying to reach service: connect: connection refused")
-        if path != "metrics":
-            return 404, b"not here", "text/plain"
+        if path != "metrics" or isinstance(metrics, str):
+            return 404, str(metrics).encode(), "text/plain"
         registry = CollectorRegistry()
         registry.register(MetricsCollector(metrics))
         return 200, generate_latest(registry), "text/plain; version=1.0.0"

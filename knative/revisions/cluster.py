@@ -100,14 +100,10 @@ class Cluster:
 
     def metrics(self, pod: str) -> str:
         """Return a pod's metrics page. Raises `ClusterFailure` where the pod cannot be reached."""
-        return str(
-            self._do(
-                f"the metrics of pod {pod}",
-                lambda: self._core.connect_get_namespaced_pod_proxy_with_path(
-                    f"{pod}:{METRICS_PORT}", self.namespace, "metrics", _request_timeout=_METRICS_TIMEOUT_S
-                ),
-            )
-        )
+        place = f"{pod}:{METRICS_PORT}"
+        read = partial(self._core.connect_get_namespaced_pod_proxy_with_path, place, self.namespace, "metrics")
+        page = self._do(f"the metrics of pod {pod}", partial(read, _request_timeout=_METRICS_TIMEOUT_S), proxied=True)
+        return str(page)
 
     def shift(self, service: Service, targets: Targets, state: str | None) -> Service:
         """Set a Service's traffic and the roll-out's state (None removes it) in one write, and return what it is then.
@@ -145,8 +141,8 @@ class Cluster:
     def _at(self, plural: str) -> tuple[str, str, str, str]:
         return _GROUP, _VERSION, self.namespace, plural
 
-    def _do(self, what: str, call: Callable[[], T]) -> T:
-        """Call the API, and say in plain words what went wrong."""
+    def _do(self, what: str, call: Callable[[], T], *, proxied: bool = False) -> T:
+        """Call the API, and say in plain words what went wrong; `proxied`: it may be a pod that answers."""
         import urllib3
         from kubernetes.client import ApiException
 
@@ -155,6 +151,8 @@ class Cluster:
         except ApiException as error:
             if not error.status:
                 raise NoAnswer(f"the API server at {self._host} does not answer: {error.reason}") from error
+            if proxied and _message(error.body or "") is error.body:
+                raise ClusterFailure(f"{what}: the pod answers {error.status}") from error
             raise self._failure(what, error.status, error.body or "") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise NoAnswer(f"the API server at {self._host} does not answer: {_reason(error)}") from error

@@ -11,7 +11,7 @@ import pytest
 
 from knative.revisions.cluster import Cluster
 from knative.revisions.counters import read_counters
-from knative.revisions.failure import ClusterFailure, NoAnswer, NotAllowed, NotThere, WriteConflict
+from knative.revisions.failure import Busy, ClusterFailure, NoAnswer, NotAllowed, NotThere, WriteConflict
 from knative.revisions.rollout import PodCounters
 from knative.revisions.traffic import Target, steer
 from shared.errors import InvalidInput
@@ -148,7 +148,10 @@ def test_a_pod_that_cannot_be_reached_is_a_failure_of_its_own(fake: FakeKubernet
     """The proxy's 503 is said with its reason."""
     pod = fake.add_pod("web-00002")
     pod.metrics = None
-    with pytest.raises(ClusterFailure, match=f"the metrics of pod {pod.name}: .* 503: .*connection refused"):
+    with pytest.raises(Busy, match=f"the metrics of pod {pod.name}: .* 503: .*connection refused"):
+        cluster.metrics(pod.name)
+    pod.metrics = "nothing here"
+    with pytest.raises(ClusterFailure, match=f"the metrics of pod {pod.name}: the pod answers 404"):
         cluster.metrics(pod.name)
 
 
