@@ -69,6 +69,8 @@ class FakeKubernetes:
         self.pods: dict[str, FakePod] = {}
         self.forbidden: set[tuple[str, str]] = set()
         """Pairs of a verb and a resource that the token may not use, such as `("patch", "services")`."""
+        self.used: set[tuple[str, str]] = set()
+        """The rights that were made use of, as such pairs."""
         self.knative_installed = True
         self.page = 500
         self.requests: list[tuple[str, str]] = []
@@ -266,6 +268,7 @@ class FakeKubernetes:
         return 200, generate_latest(registry), "text/plain; version=1.0.0"
 
     def _check(self, verb: str, resource: str) -> None:
+        self.used.add((verb, resource))
         if (verb, resource) in self.forbidden:
             message = f'{resource} is forbidden: User "operator" cannot {verb} resource "{resource}"'
             raise Refused(403, "Forbidden", message)

@@ -182,7 +182,10 @@ def _has_kubeconfig() -> bool:
     from kubernetes.config import kube_config
 
     places = str(kube_config.KUBE_CONFIG_DEFAULT_LOCATION).split(kube_config.ENV_KUBECONFIG_PATH_SEPARATOR)
-    return any(place and Path(place).expanduser().exists() for place in places)
+    try:
+        return any(place and Path(place).expanduser().exists() for place in places)
+    except RuntimeError:  # a user without a home, as in a container
+        return False
 
 
 def _namespace_of_context(name: str | None) -> str | None:

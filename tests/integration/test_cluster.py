@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
@@ -187,6 +188,33 @@ def test_namespaces_and_contexts(fake: FakeKubernetes, monkeypatch: pytest.Monke
     assert connected(fake, monkeypatch, context="third").namespace == "knudge"
     with pytest.raises(ClusterFailure, match=r"no way to the cluster.*fourth"):
         connected(fake, monkeypatch, context="fourth")
+
+
+def test_a_pod_of_the_cluster_needs_no_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its service account is taken, also where its user has no home; the API server is the one of its environment."""
+    (tmp_path / "token").write_text("of the service account")
+    (tmp_path / "ca.crt").write_text("a certificate")
+    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", "~nobody-of-this-name/config")
+    monkeypatch.setattr("kubernetes.client.ApiClient", configured := Configured())
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    assert Cluster.connect().namespace == "knudge"
+    assert configured.configuration.host == "https://10.96.0.1:443"
+    assert configured.configuration.ssl_ca_cert == str(tmp_path / "ca.crt")
+    assert configured.configuration.api_key["BearerToken"] == "bearer of the service account"
+
+
+class Configured:
+    """Stands where a client is made, and keeps what it was configured with; the certificate is no real one."""
+
+    configuration: Any = None
+
+    def __call__(self, configuration: Any) -> Self:
+        """Take the configuration."""
+        self.configuration = configuration
+        return self
 
 
 def test_no_configuration_at_all_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from functions.console.main import main
 from functions.local.servers import LocalServers
@@ -115,12 +116,13 @@ def test_rewards_decide(
 ) -> None:
     """Of ten roll-outs of an equal revision, and of one that is 30 % worse, at least nine end as they should."""
     monkeypatch.setenv("KNUDGE_DATABASE_URL", servers.database_url)
-    options = ["--compare", "rewards", "--margin", "0.3", "--age", "30", "--step-time", "60", "--every", "0.0001"]
+    options = ["--compare", "rewards", "--margin", "0.3", "--age", "30", "--steps", "20,50", "--step-time", "60"]
+    options += ["--every", "0.0001"]
     phases = []
     for seed in range(10):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        world = World(folder, began=float(int(time.time())) - 86_400, requests=300, seed=seed)
+        world = World(folder, began=float(int(time.time())) - 86_400, requests=400, seed=seed)
         shoppers = Shoppers(world, servers.database_url, {world.serving: 0.4, world.candidate: 0.4 * ratio}, seed)
         shoppers.write(world.now - 3_600, 3_600, 500, 0)
         with world.fake:
@@ -457,6 +459,44 @@ def test_another_rollout_than_the_one_under_way_is_refused(world: World, capsys:
     assert knudge("rollout", "web", *HEALTH, "--once") == 0
     assert knudge("rollout", "web", *HEALTH, "--to", world.serving) == 1
     assert "is under way; --stop ends it" in capsys.readouterr().err
+
+
+def test_the_rights_that_are_needed_are_those_of_the_page(world: World) -> None:
+    """A whole roll-out, the list, and moves by hand use these five, which docs/operations/rollouts.md names."""
+    assert knudge("rollout", "web", *OPTIONS) == 0
+    assert knudge("list", "web") == 0
+    assert knudge("rollback", "web") == 0
+    assert world.fake.used == {
+        ("get", "services"), ("patch", "services"), ("list", "revisions"), ("list", "pods"), ("get", "pods/proxy")
+    }  # fmt: skip
+    page = (ROOT / "docs/operations/rollouts.md").read_text()
+    rules = yaml.safe_load(page.split("```yaml\n", 1)[1].split("```", 1)[0])["rules"]
+    granted = {(verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+    assert granted == world.fake.used
+
+
+def test_a_database_that_is_away_holds(
+    world: World, servers: LocalServers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A roll-out does not begin without it; one that is under way waits, and its pods are watched all the same."""
+    options = ["--compare", "rewards", "--steps", "50", "--step-time", "0", "--once"]
+    away = "postgresql://nobody@127.0.0.1:1/nowhere"
+    monkeypatch.setenv("KNUDGE_DATABASE_URL", away)
+    assert knudge("rollout", "web", *options) == 1
+    assert "PostgreSQL does not answer" in capsys.readouterr().err
+    assert world.fake.writes == []
+    monkeypatch.setenv("KNUDGE_DATABASE_URL", servers.database_url)
+    assert knudge("rollout", "web", *options) == 0
+    assert "made no decision in the last" in capsys.readouterr().out
+    monkeypatch.setenv("KNUDGE_DATABASE_URL", away)
+    assert knudge("rollout", "web", *options) == 0
+    printed = capsys.readouterr().out
+    assert "stay: " in printed
+    assert "PostgreSQL does not answer" in printed
+    world.error_rates[world.candidate] = 0.5
+    world.step()
+    assert knudge("rollout", "web", *options) == 3
+    assert "errors rose" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
