@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from functions.console import revisions
+from functions.console import dead_letters, revisions
 from shared.errors import KnudgeError
 
 DEFAULT_URL = "http://localhost:8080"
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_simulate(commands.add_parser("simulate", help="run the live loop with simulated users and draw the regret"))
 
-    revisions.add(commands)
+    revisions.add_to(commands)
 
     serve = commands.add_parser("serve", help="serve one function on $PORT")
     serve.add_argument("name", help="the function: recommend, feedback, learn, control, ...")
@@ -65,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
 
     migrate = commands.add_parser("migrate", help="bring the database schema up to date")
     migrate.set_defaults(run=_migrate)
+
+    dead_letters.add_to(commands, _add_url)
     return parser
 
 

@@ -19,10 +19,10 @@ _OPTIONS = ("steps", "margin", "age_s", "alpha", "policies", "compares", "step_s
 """Options that are members of a roll-out's plan; those that are not given are the plan's to choose."""
 
 
-def add(commands: Any) -> None:  # noqa: ANN401 - argparse names no public type for what add_subparsers returns
-    """Add the command to the parser of `knudge`."""
+def add_to(commands: Any) -> None:  # noqa: ANN401 - argparse names no public type for what add_subparsers returns
+    """Add the command to the parser's `commands`."""
     parser = commands.add_parser("revisions", help="list a Knative Service's revisions, and move its traffic")
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     listing = verbs.add_parser("list", help="revisions, their shares and tags, and the roll-out")
     _add_service(listing)

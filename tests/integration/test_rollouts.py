@@ -488,6 +488,7 @@ def test_a_database_that_is_away_holds(
     monkeypatch.setenv("KNUDGE_DATABASE_URL", servers.database_url)
     assert knudge("rollout", "web", *options) == 0
     assert "made no decision in the last" in capsys.readouterr().out
+    world.step_s = 600.0  # the first decisions are old enough to be asked for
     monkeypatch.setenv("KNUDGE_DATABASE_URL", away)
     assert knudge("rollout", "web", *options) == 0
     printed = capsys.readouterr().out
