@@ -17,6 +17,7 @@ from knative.revisions.pairing import generation_of, ready, served_before
 from knative.revisions.rollout import Plan, State, decode, encode, ended
 from knative.revisions.traffic import Targets, all_to
 from knative.revisions.views import Revision, Service
+from shared.errors import Misconfigured
 
 _TRIES = 5
 
@@ -101,7 +102,11 @@ def _latest(service: Service) -> str:
 
 
 def _state(service: Service) -> State | None:
-    return decode(service.state) if service.state is not None else None
+    """Return the state of the roll-out; one that cannot be read does not stand in an operator's way."""
+    try:
+        return decode(service.state) if service.state is not None else None
+    except Misconfigured:
+        return None
 
 
 def _remembered(service: Service, revisions: Sequence[Revision], target: str) -> str | None:
