@@ -46,6 +46,7 @@ class FakePod:
     metrics: Metrics | str | None = field(default_factory=Metrics)
     phase: str = "Running"
     ending: bool = False
+    delay_s: float = 0.0
 
 
 class Refused(Exception):
@@ -258,6 +259,7 @@ class FakeKubernetes:
         name, _, port = place.partition(":")
         if name not in self.pods:
             raise Refused(404, "NotFound", f'pods "{name}" not found')
+        time.sleep(self.pods[name].delay_s)
         metrics = self.pods[name].metrics
         if metrics is None or port != "9095":
             raise Refused(503, "ServiceUnavailable", "error trying to reach service: connect: connection refused")

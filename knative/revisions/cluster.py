@@ -30,7 +30,7 @@ DEFAULT_NAMESPACE = "knudge"
 _GROUP, _VERSION = "serving.knative.dev", "v1"
 _MANAGER = "knudge-revisions"
 _TIMEOUT_S = (5.0, 20.0)  # to connect, between two packets
-_METRICS_TIMEOUT_S = (5.0, 5.0)
+_METRICS_TIMEOUT_S = (3.0, 3.0)
 _PAGE = 500
 
 T = TypeVar("T")
@@ -56,10 +56,12 @@ class Cluster:
         """
         try:
             from kubernetes import client, config
+            from urllib3 import Retry
             from yaml import YAMLError
         except ModuleNotFoundError as error:
             raise ClusterFailure("this command needs kubernetes: install knudge with its 'operate' extra") from error
         configuration = client.Configuration()
+        configuration.retries = Retry(total=3, read=1)  # what does not answer is asked twice
         try:
             if context or _has_kubeconfig():
                 config.load_kube_config(None, context, client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -155,6 +157,8 @@ class Cluster:
                 raise ClusterFailure(f"{what}: the pod answers {error.status}") from error
             raise self._failure(what, error.status, error.body or "") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            if proxied:
+                raise Busy(f"{what}: no answer: {_reason(error)}") from error
             raise NoAnswer(f"the API server at {self._host} does not answer: {_reason(error)}") from error
 
     def _failure(self, what: str, status: int, body: str) -> ClusterFailure:

@@ -7,15 +7,18 @@ whoever comes second looks again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import Any, Protocol
 
+import msgspec
+
 from knative.revisions.cluster import Cluster
 from knative.revisions.counters import read_counters
 from knative.revisions.evidence import forecast
-from knative.revisions.failure import ClusterFailure, NoAnswer, NotAllowed, NotThere, WriteConflict
+from knative.revisions.failure import ClusterFailure, NotAllowed, NotThere, WriteConflict
 from knative.revisions.pairing import Nothing, pair, ready
 from knative.revisions.rollout import ARRIVES_S, Look, Move, Plan, PodCounters, State, advance, begin, decode, encode
 from knative.revisions.traffic import Targets, shares, steer
@@ -66,6 +69,7 @@ class Steering:
         self._rewards = rewards
         self._say = say
         self._dry_run = dry_run
+        self._read_at_s = 0.0
 
     def begin(self, options: Mapping[str, Any], to: str | None = None, from_: str | None = None) -> Outcome:
         """Begin a roll-out, or take the next look at the one that is under way, whose own plan then holds.
@@ -83,6 +87,7 @@ class Steering:
         """Take a turn on what is there; where another hand was quicker, on what is there then."""
         for attempt in range(_TRIES):
             service = self._cluster.service(self._name)
+            self._read_at_s = time.monotonic()
             state = decode(service.state) if service.state is not None else None
             try:
                 return turn(service, state)
@@ -111,7 +116,7 @@ class Steering:
         if plan.compares == "rewards":
             self._say(self._forecast(plan, service.read_at))
         pods, unread = self._pods(plan, {})
-        begun = begin(plan, pods, service.read_at)
+        begun = self._delayed(begin(plan, pods, service.read_at))
         self._write(service, targets, begun, "forward", (f"the first step of {_steps(plan)}", *unread))
         return Outcome.NOTHING if self._dry_run else Outcome.GOING
 
@@ -130,6 +135,8 @@ class Steering:
         after, move = advance(state, look)
         if move.kind == "roll_back":
             self._check_way_back(revisions, state.plan, move)
+        if move.kind == "forward":
+            after = self._delayed(after)
         targets = self._steered(service, state.plan, move.share)
         self._write(service, targets, after, move.kind, (*move.reasons, *missing, *unread))
         if self._dry_run:
@@ -146,6 +153,12 @@ class Steering:
         self._say(f"{'would be: ' if self._dry_run else ''}{words}: {split}: {reasons[0]}")
         for reason in reasons[1:]:
             self._say(f"    {reason}")
+
+    def _delayed(self, state: State) -> State:
+        """Let the window that opens with a write begin later by as long as it took to decide on that write."""
+        window = state.windows[-1]
+        later = msgspec.structs.replace(window, began=window.began + time.monotonic() - self._read_at_s)
+        return msgspec.structs.replace(state, windows=(*state.windows[:-1], later))
 
     def _steered(self, service: Service, plan: Plan, share: int) -> Targets:
         return steer(
@@ -185,7 +198,7 @@ class Steering:
                 return read_counters(self._cluster.metrics(name), revision, plan.slow_s)
             except NotThere:
                 return None
-            except (NotAllowed, NoAnswer):
+            except NotAllowed:
                 raise
             except ClusterFailure as failure:
                 return failure.detail

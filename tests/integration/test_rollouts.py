@@ -17,7 +17,7 @@ import yaml
 
 from functions.console.main import main
 from functions.local.servers import LocalServers
-from knative.revisions.rollout import PodCounters, decode
+from knative.revisions.rollout import SETTLES_S, PodCounters, decode
 from tests.fake_kubernetes import Refused, traffic_faults
 from tests.hosted import ROOT
 from tests.rollout_world import Shoppers, World
@@ -319,6 +319,29 @@ def test_a_pod_that_does_not_answer_is_not_counted_twice(world: World, capsys: p
 
 def _answers(now: dict[str, PodCounters], before: dict[str, PodCounters], name: str) -> int:
     return now[name].requests - before[name].requests if name in now else 0
+
+
+def test_a_window_begins_when_the_traffic_moved(world: World) -> None:
+    """What it took to decide is not part of it: until the write the traffic was another."""
+    for pod in world.fake.pods.values():
+        pod.delay_s = 0.4
+    assert knudge("rollout", "web", *HEALTH, "--once") == 0
+    began = BEGAN + world.step_s
+    assert began + SETTLES_S + 0.4 <= state_of(world).windows[0].began < began + SETTLES_S + 20
+    assert knudge("rollout", "web", *HEALTH, "--once") == 0  # holds: the window stays as it is
+    first = state_of(world).windows[0].began
+    while len(state_of(world).windows) < 2:
+        assert state_of(world).windows[0].began == first
+        assert knudge("rollout", "web", *HEALTH, "--once") == 0
+    assert state_of(world).windows[1].began >= state_of(world).windows[0].ended + SETTLES_S + 0.4
+
+
+def test_a_pod_that_hangs_holds_up_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its metrics are given up after a while, and the line says so; the others are read."""
+    next(iter(world.fake.pods.values())).delay_s = 3.5
+    assert knudge("rollout", "web", *HEALTH, "--once") == 0
+    assert "no answer" in capsys.readouterr().out
+    assert [counters.revision for counters in state_of(world).pods.values()] == [world.candidate]
 
 
 # One look, no look, the end
