@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ bench: $(STAMP) ## serving figures beside functions-framework's, in build/bench/
 
 bench-regret: $(STAMP) ## regret of the real loop beside the textbook's (about an hour)
 	$(BIN)/python -m tests.performance.regret
+
+rollouts: $(STAMP) ## 20 roll-outs at a reward rate of 20 % and a margin of 10 %, on real rows (minutes)
+	$(BIN)/python -m pytest -m slow tests/integration/test_rollouts.py
 
 clean: ## remove what was built (not the data under .knudge)
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage* *.egg-info

@@ -1,6 +1,6 @@
 """The command `knudge`: parses arguments, runs one command, turns errors into one line and an exit status.
 
-Exit statuses: 0 done, 1 the command failed, 2 it was called wrongly, 130 interrupted. What a command needs
+Exit statuses: 0 done, 1 the command failed, 2 it was called wrongly, 3 a roll-out went back, 130 interrupted. What a command needs
 beyond the standard library is imported when it runs, so that `knudge --help` answers at once.
 """
 
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from functions.console import dead_letters
+from functions.console import dead_letters, revisions
 from shared.errors import KnudgeError
 
 DEFAULT_URL = "http://localhost:8080"
@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay_obd(datasets.add_parser("obd", help="the Open Bandit Dataset's small logs, 60,000 impressions"))
 
     _add_simulate(commands.add_parser("simulate", help="run the live loop with simulated users and draw the regret"))
+
+    revisions.add_to(commands)
 
     serve = commands.add_parser("serve", help="serve one function on $PORT")
     serve.add_argument("name", help="the function: recommend, feedback, learn, control, ...")

@@ -36,7 +36,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     `steps`: the candidate's shares in percent, rising, each in 1 to 99. `margin`: in (0, 1), the relative loss of reward that counts as worse.
     `age_s`: every decision is looked at when it is that old. `policies`: whose decisions; empty: all. `compares`: "health" where
     the service makes no decisions: only errors and latency then. `alpha`: chance of each kind of wrong verdict.
-    `step_s`: least time at a share; `step_requests`: least requests at a share where only health is compared.
+    `step_s`: least time at a share; `step_requests`: least requests at a share where only health is compared. `slow_s`: which
+    answers are slow; one of the bounds of the pods' latency histogram.
     """
 
     serving: str
@@ -49,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     alpha: float = 0.02
     step_s: float = 120.0
     step_requests: int = 500
+    slow_s: float = 0.2
 
     def check(self) -> None:
         """Refuse what cannot be carried out: `InvalidInput` with the option at fault."""
@@ -61,6 +63,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
             "age": not 0 <= self.age_s < math.inf,
             "step-time": not 0 <= self.step_s < math.inf,
             "step-requests": self.step_requests < 1,
+            "slow": not 0 < self.slow_s < math.inf,
         }
         for option, is_wrong in wrong.items():
             if is_wrong:
@@ -139,14 +142,14 @@ def advance(state: State, look: Look) -> tuple[State, Move]:
     evidence = weigh(state.plan, look.moments) if state.plan.compares == "rewards" else None
     back = _why_back(state, look, evidence)
     if back:
-        return _ended(state, "rolled_back", look.now, back), Move("roll_back", 0, (back, *_words(state, evidence)))
+        return ended(state, "rolled_back", look.now, back), Move("roll_back", 0, (back, *_words(state, evidence)))
     hold = _why_hold(state, look, evidence)
     if hold:
         return msgspec.structs.replace(state, reason=hold), Move("hold", state.share, (hold, *_words(state, evidence)))
     ahead = evidence.ahead if evidence else f"{_requests(state)} requests at {state.share} % without a rise"
     words = (ahead, *_words(state, evidence))
     if state.step + 1 == len(state.plan.steps):
-        return _ended(state, "promoted", look.now, ahead), Move("promote", _ALL, words)
+        return ended(state, "promoted", look.now, ahead), Move("promote", _ALL, words)
     share = state.plan.steps[state.step + 1]
     window = Window(share, look.now + SETTLES_S, requests_before=state.errors.candidate_requests)
     state = msgspec.structs.replace(
@@ -157,6 +160,12 @@ def advance(state: State, look: Look) -> tuple[State, Move]:
         changed_at=look.now,
     )
     return state, Move("forward", share, words)
+
+
+def ended(state: State, phase: Literal["promoted", "rolled_back"], now: float, reason: str) -> State:
+    """Return the state of a roll-out that ends now, by a verdict or by hand."""
+    windows = _closed(state.windows, now)
+    return msgspec.structs.replace(state, phase=phase, windows=windows, pods={}, reason=reason, changed_at=now)
 
 
 def encode(state: State) -> str:
@@ -183,6 +192,7 @@ _ALLOWED = {
     "age": "must be a time of at least 0 s",
     "step-time": "must be a time of at least 0 s",
     "step-requests": "must be at least 1",
+    "slow": "must be a time above 0 s",
 }
 
 
@@ -258,8 +268,3 @@ def _seal(state: State, look: Look) -> State:
 def _closed(windows: tuple[Window, ...], now: float) -> tuple[Window, ...]:
     last = msgspec.structs.replace(windows[-1], ended=max(now, windows[-1].began))
     return (*windows[:-1], last)
-
-
-def _ended(state: State, phase: Literal["promoted", "rolled_back"], now: float, reason: str) -> State:
-    windows = _closed(state.windows, now)
-    return msgspec.structs.replace(state, phase=phase, windows=windows, pods={}, reason=reason, changed_at=now)

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from time import perf_counter
 from typing import Generic, TypeVar
 
 import msgspec
@@ -129,6 +130,7 @@ class Function(Generic[S]):
 
     async def __call__(self, request: HttpRequest) -> Reply:
         """Answer a request."""
+        began = perf_counter()
         scope = request.scope
         headers = dict(scope["headers"])
         of_event = scope["path"] == "/" and scope["method"] == "POST"
@@ -156,7 +158,9 @@ class Function(Generic[S]):
             self._under_way -= 1
             if token is not None:
                 current_trace.reset(token)
-        self.metrics.requests.values[_STATUS_LABELS.get(reply.status) or (str(reply.status),)] += 1
+        if scope["path"] not in _HEALTH_CHECKS:
+            self.metrics.requests.values[_STATUS_LABELS.get(reply.status) or (str(reply.status),)] += 1
+            self.metrics.requested.observe(perf_counter() - began)
         return reply
 
     async def _answer(
@@ -240,6 +244,8 @@ class Function(Generic[S]):
 
 _STATUS_LABELS = {200: ("200",), 204: ("204",)}
 _NO_VARIABLES: Mapping[str, str] = {}
+_HEALTH_CHECKS = frozenset({"/health/live", "/health/ready"})
+"""Not counted: a probe says nothing about callers, and a 503 while draining is no error."""
 
 
 def _refuse_repeated(headers: list[tuple[bytes, bytes]]) -> None:

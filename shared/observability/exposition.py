@@ -29,10 +29,11 @@ class MetricsCollector:
             yield shown
         bounds = [*(f"{bound:g}" for bound in LATENCY_BUCKETS_S), "+Inf"]
         for latency in latencies:
-            histogram = HistogramMetricFamily(latency.name, latency.meaning, labels=[latency.label])
+            names = [latency.label] if latency.label else []
+            histogram = HistogramMetricFamily(latency.name, latency.meaning, labels=names)
             for label, series in list(latency.series.items()):
                 buckets = list(zip(bounds, accumulate(series.counts), strict=True))
-                histogram.add_metric([label], buckets, series.sum_s)
+                histogram.add_metric([label] if latency.label else [], buckets, series.sum_s)
             yield histogram
 
 

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from typing import Literal
 
-LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5)
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
 MOST_LABELS = 10_000
 MOST_OTHERS = 1_000
 OTHER = "other"
@@ -55,9 +55,9 @@ class Latencies:
 
 
 class LatencyFamily:
-    """Histograms of one name, by the value of their one label."""
+    """Histograms of one name, by the value of their one label; one without a label has a single series, `""`."""
 
-    def __init__(self, name: str, meaning: str, label: str) -> None:
+    def __init__(self, name: str, meaning: str, label: str | None = None) -> None:
         """Start at nothing."""
         self.name = name
         self.meaning = meaning
@@ -81,7 +81,11 @@ class Metrics:
         self.cache_hit_rate = Family(
             "gauge", "cache_hit_rate_ratio", "Share of recommendations whose snapshot was in memory"
         )
-        self.requests = Family("counter", "http_requests", "Requests by status", "status")
+        self.requests = Family("counter", "http_requests", "Requests by status, health checks apart", "status")
+        self.request_latency = LatencyFamily(
+            "http_request_latency_seconds", "From a request's head to its answer, health checks apart"
+        )
+        self.requested = self.request_latency.series[""]
         self.journal_dropped = Family(
             "counter", "journal_dropped_decisions", "Decisions that were lost while Redis was away"
         )

@@ -290,6 +290,9 @@ def test_metrics_have_a_port_of_their_own(recommend: Hosted) -> None:
     assert 0 < samples["cache_hit_rate_ratio"] <= 1
     assert sum(value for name, value in samples.items() if name.startswith('bandit_arm_selections_total{action="')) >= 1
     assert samples['http_requests_total{status="200"}'] >= 1
+    assert samples["http_request_latency_seconds_count"] == sum(
+        value for name, value in samples.items() if name.startswith("http_requests_total{")
+    )
     assert samples["journal_dropped_decisions_total"] == 0
     for name in ("feedback_processed", "model_accuracy_ratio", "learning_latency_seconds", "decisions_archived"):
         assert f"# TYPE {name}" in shown

@@ -62,9 +62,9 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys; from functions.console.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
-        "print(sorted({'matplotlib', 'rich', 'numpy', 'msgspec'} & set(sys.modules)), file=sys.stderr)"
+        "print(sorted({'matplotlib', 'rich', 'numpy', 'msgspec', 'kubernetes'} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
-    for command in ("replay", "simulate", "serve", "migrate", "deadletters"):
+    for command in ("replay", "simulate", "revisions", "serve", "migrate", "deadletters"):
         assert command in done.stdout

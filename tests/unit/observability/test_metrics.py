@@ -103,6 +103,17 @@ def test_degraded_answers_are_a_series_of_their_own() -> None:
     assert samples['recommendation_latency_seconds_bucket{degraded="true",le="0.05"}'] == 2
 
 
+def test_every_request_has_one_series_without_labels() -> None:
+    """Requests are timed for all functions alike, and the exposition has no empty label."""
+    fed = Metrics()
+    fed.requested.observe(0.004)
+    fed.requested.observe(0.3)
+    samples = shown(fed)
+    assert samples["http_request_latency_seconds_count"] == 2
+    assert samples['http_request_latency_seconds_bucket{le="0.2"}'] == 1
+    assert samples['http_request_latency_seconds_bucket{le="0.5"}'] == 2
+
+
 def test_latencies_of_an_hour_fit_the_last_bucket() -> None:
     """Nothing is too long to be counted."""
     series = Latencies()
