@@ -39,8 +39,9 @@ class Hosted:
         port: int | None = None,
         module: tuple[str, ...] = ("shared.edge.hosting",),
         environment: dict[str, str] | None = None,
+        wait: bool = True,
     ) -> None:
-        """Start it and wait until it is ready (or, with another module, until it has ended)."""
+        """Start it and, unless the caller does, wait until it is ready (or, with another module, until it has ended)."""
         self.name = name
         self.port = port or free_port()
         self._environment = {
@@ -56,10 +57,13 @@ class Hosted:
             **(environment or {}),
         }
         self._command = [sys.executable, "-m", *module, name]
-        self.process = self._start()
+        self.process = self._start() if wait else self._spawn()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, cwd=ROOT, env=self._environment, stdout=subprocess.DEVNULL)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, stdout=subprocess.DEVNULL)
+        process = self._spawn()
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and process.poll() is None:
             try:
