@@ -187,7 +187,7 @@ class SnapshotWatch:
                 await asyncio.sleep(_AWAY_S)
 
 
-_FIRST_LOOK_S = 1.0
+_FIRST_LOOK_S = 2.0
 _MOST_AT_FIRST = 100
 _FIND_S = 0.15
 _AWAY_S = 0.2
