@@ -5,13 +5,13 @@ After `pkg/queue` of Knative Serving and the Go transport below it:
 - A kept connection to the function is used again, the youngest first, for up to 90 s of idleness. One that the function
   closed before is left out, but a request that is written to one that closes meanwhile has failed: Go sends again only
   what has no body, so a POST becomes a 502.
-- Readiness is asked for every 50 ms on a connection of its own, with 100 ms for the answer, as `kube-probe`. What asks the
-  queue itself (header `K-Network-Probe: queue`) is answered by it, and refused while it drains.
+- Readiness is asked for every 50 ms on a connection of its own, with 100 ms for the answer, as `kube-probe`. Probes of the
+  kubelet, the activator and the ingress are for the queue: it answers them, and refuses them while it drains.
 - A drain ends when no request has come for the quiet period (30 s in a cluster). Then the function is told to end, and the
   queue ends too, after the answers that are under way.
 - At most `limit` requests are with the function (0: any number), ten times that wait, and further ones are a 503.
 
-Requests and answers pass as a whole, where the real one streams.
+Requests keep their framing and get `X-Forwarded-For`. They pass as a whole, where the real one streams.
 """
 
 from __future__ import annotations
@@ -47,10 +47,14 @@ class Message(NamedTuple):
     def encoded(self, more: Mapping[bytes, bytes] | None = None) -> bytes:
         """Return it as it is sent on: without what concerned the connection that it came by."""
         headers = {name: value for name, value in self.headers.items() if name not in _HOP_BY_HOP} | dict(more or {})
-        if self.body or b"content-length" in self.headers:
-            headers[b"content-length"] = b"%d" % len(self.body)
-        head = b"".join(b"%b: %b\r\n" % header for header in headers.items())
-        return b"%b\r\n%b\r\n%b" % (self.line, head, self.body)
+        body = self.body
+        if b"transfer-encoding" in self.headers:
+            headers[b"transfer-encoding"] = b"chunked"
+            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
+        elif body or b"content-length" in self.headers:
+            headers[b"content-length"] = b"%d" % len(body)
+        head = b"".join(b"%b: %b\r\n" % (name.title(), value) for name, value in headers.items())
+        return b"%b\r\n%b\r\n%b" % (self.line, head, body)
 
 
 class Line(NamedTuple):
@@ -153,8 +157,9 @@ class QueueProxy:
             writer.close()
 
     async def _answered(self, request: Message) -> Message:
-        if b"k-network-probe" in request.headers or request.headers.get(b"user-agent", b"").startswith(b"kube-probe/"):
-            return await self._about(request)
+        from_prober = request.headers.get(b"user-agent", b"").startswith(_PROBERS)
+        if from_prober or request.headers.get(b"k-network-probe") == b"probe":
+            return await self._about(request, from_prober=from_prober)
         if self._quiet_since is not None:
             self._quiet_since = asyncio.get_running_loop().time()
         if self._limit and self._under_way >= self._limit * (1 + WAITING_PER_PLACE):
@@ -169,16 +174,18 @@ class QueueProxy:
         finally:
             self._under_way -= 1
 
-    async def _about(self, request: Message) -> Message:
+    async def _about(self, request: Message, *, from_prober: bool) -> Message:
         if self._quiet_since is not None:
             return _plain(b"503 Service Unavailable", b"shutting down")
+        if not from_prober:
+            return _plain(b"200 OK" if request.headers.get(b"k-network-hash") else b"400 Bad Request", b"")
         if request.headers.get(b"k-network-probe") != b"queue":
             return _plain(b"400 Bad Request", b"unexpected probe header value")
         return _plain(b"200 OK", b"queue") if await self.probe() else _plain(b"503 Service Unavailable", b"")
 
     async def _passed_on(self, request: Message) -> Message:
         method = request.line.partition(b" ")[0]
-        encoded = request.encoded({b"x-forwarded-for": b"127.0.0.1", b"forwarded": b"for=127.0.0.1"})
+        encoded = request.encoded({b"x-forwarded-for": b"127.0.0.1"})
         while True:
             line = self._kept()
             used_before = line is not None
@@ -212,7 +219,11 @@ class QueueProxy:
         return Line(reader, writer, 0.0)
 
 
-_PROBE = b"GET /health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: kube-probe//\r\nConnection: close\r\n\r\n"
+_PROBERS = (b"kube-probe/", b"Knative-Activator-Probe", b"Knative-Autoscaling-Probe")
+_PROBE = (
+    b"GET /health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: kube-probe//\r\n"
+    b"Accept-Encoding: gzip\r\nConnection: close\r\n\r\n"
+)
 
 
 def _plain(status: bytes, body: bytes) -> Message:

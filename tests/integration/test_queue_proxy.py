@@ -113,7 +113,8 @@ def test_the_queue_answers_probes_itself_until_it_drains(servers: LocalServers) 
         with Hosted("recommend", servers) as process:
             pod = QueueProxy(process.port, quiet_s=1.0)
             await pod.start()
-            asking = get("/").replace(b"\r\n\r\n", b"\r\nK-Network-Probe: queue\r\n\r\n")
+            prober = b"\r\nUser-Agent: Knative-Activator-Probe\r\nK-Network-Probe: queue\r\n\r\n"
+            asking = get("/").replace(b"\r\n\r\n", prober)
             client = await Client.connect(pod.port)
             assert await client.send(asking) == (200, b"queue")
             draining = asyncio.create_task(pod.drain())
