@@ -31,6 +31,9 @@ from tests.stage import Stage, run
 ROOT = Path(__file__).resolve().parents[2]
 FUNCTIONS = sorted(path.parent.name for path in ROOT.glob("functions/*/func.py") if load(path.parent.name)[1]._events)
 ROUTES = [(name, event_type) for name in FUNCTIONS for event_type in load(name)[1]._events]
+JOBS = {path.parent.name for path in ROOT.glob("functions/*/job.py")}
+"""Functions that a cluster starts as a Job for each event: there is no load on their door."""
+SERVED = [(name, event_type) for name, event_type in ROUTES if name not in JOBS]
 TRIED_AGAIN = {404, 408, 409, 429}
 FROM_A_BROKER = {
     "prefer": "reply",
@@ -101,6 +104,11 @@ EXAMPLES: dict[tuple[str, str], Example] = {
         lambda world: [*NO_OBJECT, {"policy": 7}, {"policy": ["a"]}],
     ),
     ("learn", types.PING): Example(lambda _: {}),
+    ("train", "dev.knudge.training.requested.v1"): Example(
+        lambda world: {"policy": world.policy},
+        lambda world: [*NO_OBJECT, {"policy": 7}, {"policy": "nobody"}, {"policy": world.policy, "unheard": 1}],
+    ),
+    ("train", types.PING): Example(lambda _: {}),
 }
 
 
@@ -170,11 +178,11 @@ def encoded(data: Any) -> bytes:
     return data if isinstance(data, bytes) else json.dumps(data).encode()
 
 
-def deliver(port: int, headers: dict[str, str], body: bytes) -> Answer:
+def deliver(port: int, headers: dict[str, str], body: bytes, path: str = "/") -> Answer:
     """Send an event as a broker does."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
-        connection.request("POST", "/", body, headers | FROM_A_BROKER)
+        connection.request("POST", path, body, headers | FROM_A_BROKER)
         answer = connection.getresponse()
         return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
     finally:
@@ -331,7 +339,7 @@ def test_an_unknown_type_is_given_up_by_name(name: str, ports: dict[str, int]) -
         assert "com.example.else" in problem["detail"]
 
 
-@pytest.mark.parametrize(("name", "event_type"), ROUTES)
+@pytest.mark.parametrize(("name", "event_type"), SERVED)
 def test_an_overload_is_put_off(name: str, event_type: str, servers: LocalServers, world: World) -> None:
     """More events at once than a process takes are put off with a time to come again; the others are taken, and all then."""
     example = EXAMPLES[name, event_type]
@@ -349,7 +357,7 @@ def test_an_overload_is_put_off(name: str, event_type: str, servers: LocalServer
             check_taken(deliver(host.port, *requests[at]), example)
 
 
-@pytest.mark.parametrize(("name", "event_type"), ROUTES)
+@pytest.mark.parametrize(("name", "event_type"), SERVED)
 def test_many_events_at_once_are_all_taken(name: str, event_type: str, ports: dict[str, int], world: World) -> None:
     """What is no overload is taken side by side; wake-ups of a learner share its runs."""
     example = EXAMPLES[name, event_type]
@@ -372,6 +380,29 @@ def test_a_store_that_is_away_puts_events_off(name: str, servers: LocalServers, 
                 answer = deliver(host.port, *binary(attributes(event_type), EXAMPLES[name, event_type].good(world)))
                 check_put_off(answer)
             assert host.stop() == 0
+    finally:
+        closed.release()
+
+
+def test_the_dead_letter_sink_is_answered_likewise(servers: LocalServers) -> None:
+    """Letters are taken in every mode and twice, what is no event is given up, and a PostgreSQL that is away puts them off."""
+    failed = {"knativeerrordest": "http://feedback.knudge.svc/", "knativeerrorcode": "422", "knativeerrordata": "e30="}
+    given = attributes(types.FEEDBACK_GIVEN) | failed
+    letter, empty = "/v1/dead-letters", Example(lambda _: {})
+    closed = ReservedPort()
+    away = {"KNUDGE_DATABASE_URL": f"postgresql://u:p@127.0.0.1:{closed.number}/x"}
+    try:
+        with Hosted("control", servers) as host, Hosted("control", servers, environment=away) as without:
+            for mode in (binary, binary, structured):
+                check_taken(deliver(host.port, *mode(given, {"kind": "click"}), letter), empty)
+            check_taken(
+                deliver(host.port, *batched(given | {"data": {}}, given | {"id": "2", "data": 1}), letter), empty
+            )
+            for missing in ("specversion", "id", "source", "type"):
+                part = {name: value for name, value in given.items() if name != missing}
+                check_given_up(deliver(host.port, *binary(part, {}), letter))
+                check_given_up(deliver(host.port, *structured(part, {}), letter))
+            check_put_off(deliver(without.port, *binary(given, {}), letter))
     finally:
         closed.release()
 
