@@ -20,6 +20,15 @@ ROOT = Path(__file__).resolve().parents[1]
 START_S = 20.0
 
 
+CROWDED = 3.0
+"""Load per core from which on others keep the machine so busy that speed says nothing about a function."""
+
+
+def crowded() -> bool:
+    """Tell whether others keep this machine so busy that how long something takes proves nothing."""
+    return os.getloadavg()[0] >= CROWDED * (os.cpu_count() or 1)
+
+
 def free_port() -> int:
     """Return a port that nobody listens on just now."""
     with socket.socket() as sock:
@@ -29,7 +38,7 @@ def free_port() -> int:
 
 
 class Hosted:
-    """One function in a process; `module` replaces the production entry point."""
+    """One function in a process; `module`, or `code` that is handed the function's name, replaces the production entry point."""
 
     def __init__(
         self,
@@ -38,9 +47,11 @@ class Hosted:
         *,
         port: int | None = None,
         module: tuple[str, ...] = ("shared.edge.hosting",),
+        code: str | None = None,
         environment: dict[str, str] | None = None,
+        wait: bool = True,
     ) -> None:
-        """Start it and wait until it is ready (or, with another module, until it has ended)."""
+        """Start it and, unless the caller does, wait until it is ready (or, with another module, until it has ended)."""
         self.name = name
         self.port = port or free_port()
         self._environment = {
@@ -55,11 +66,15 @@ class Hosted:
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
             **(environment or {}),
         }
-        self._command = [sys.executable, "-m", *module, name]
-        self.process = self._start()
+        entry = ["-m", *module] if code is None else ["-c", code]
+        self._command = [sys.executable, *entry, name]
+        self.process = self._start() if wait else self._spawn()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, cwd=ROOT, env=self._environment, stdout=subprocess.DEVNULL)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, stdout=subprocess.DEVNULL)
+        process = self._spawn()
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and process.poll() is None:
             try:

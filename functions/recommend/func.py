@@ -32,7 +32,7 @@ _encode = msgspec.json.Encoder().encode
 async def _opening(settings: Settings, metrics: Metrics) -> AsyncIterator[Recommender]:
     client, asking = connect(settings.redis_url), connect(settings.redis_url)
     watch = SnapshotWatch(client, settings.snapshot_poll_ms / 1000)
-    watch.start()
+    await watch.start()
     journal = JournalWriter(
         client,
         asking,

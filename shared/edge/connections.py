@@ -33,6 +33,8 @@ class Connections:
         self.target = target
         self.body_limit = body_limit
         self.keep_alive_s = keep_alive_s
+        self.ending = False
+        """Whether an answer is the last of its connection, because the server stops."""
         self.open: set[Connection] = set()
         self.abandoned: set[asyncio.Task[None]] = set()
         self._date = b""

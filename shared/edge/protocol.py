@@ -187,7 +187,8 @@ class FunctionProtocol(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        keep_alive = request.keep_alive and (not self._closing or bool(self._waiting))
+        last = self._closing or self._connections.ending
+        keep_alive = request.keep_alive and (not last or bool(self._waiting))
         transport.write(self._encoded(reply, with_body=request.scope["method"] != "HEAD", keep_alive=keep_alive))
         if not keep_alive:
             self._close()

@@ -1,7 +1,8 @@
 """Serves one target on one port until it is told to stop, then drains.
 
-Sockets are asyncio's (uvloop's), HTTP is `shared.edge.protocol`. On SIGTERM or SIGINT the server stops listening, closes
-idle connections, lets every answer under way finish within a bound, and returns.
+Sockets are asyncio's (uvloop's), HTTP is `shared.edge.protocol`. On SIGTERM or SIGINT every answer is the last of its
+connection. After a last look at what came together with the signal the server stops listening, closes idle connections, lets
+every answer under way finish within a bound, and returns.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from shared.edge.protocol import FunctionProtocol
 KEEP_ALIVE_S = 120.0
 """Longer than the 90 s for which Knative's queue-proxy keeps an idle connection."""
 DRAIN_S = 30.0
+LOOKS = 5
+LOOK_S = 0.05
+"""How often, and how long apart, the server looks before it closes what it takes for idle: a connection or a request may
+have come before the signal and not have been noticed."""
 BACKLOG = 4096
 
 _log = logging.getLogger(__name__)
@@ -34,6 +39,7 @@ class Server:
 
     def stop(self) -> None:
         """Begin to stop; `serve` returns when everything is drained."""
+        self._connections.ending = True
         self._stopping.set()
 
     def stop_on_signals(self) -> None:
@@ -50,6 +56,8 @@ class Server:
             server = await loop.create_server(self._connect, sock=listening, backlog=BACKLOG)
         _log.info("serving", extra={"knudge": {"port": port}})
         await self._stopping.wait()
+        for _ in range(LOOKS):  # each goes once around the loop, however busy the machine is
+            await asyncio.sleep(LOOK_S)
         server.close()
         left = await self._connections.drain(DRAIN_S)
         if left:

@@ -90,8 +90,19 @@ class SnapshotWatch:
         self._task: asyncio.Task[None] | None = None
         self._away_until = 0.0
 
-    def start(self) -> None:
-        """Begin to watch."""
+    async def start(self) -> None:
+        """Fetch what is published, so that the first requests find it, and begin to watch.
+
+        A Redis that is away delays nothing, one that hangs delays by `_FIRST_LOOK_S`; what a process then lacks, it finds
+        when it is asked for it.
+        """
+        try:
+            async with asyncio.timeout(_FIRST_LOOK_S):
+                versions = cast("dict[bytes, bytes]", await self._client.hgetall(VERSIONS))
+                for policy, version in list(versions.items())[:_MOST_AT_FIRST]:
+                    await self._fetch_or_keep(policy.decode(), version)
+        except (RedisError, OSError) as error:
+            _log.warning("no snapshots at the start", extra={"knudge": {"error": str(error)}})
         self._task = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
@@ -176,6 +187,8 @@ class SnapshotWatch:
                 await asyncio.sleep(_AWAY_S)
 
 
+_FIRST_LOOK_S = 2.0
+_MOST_AT_FIRST = 100
 _FIND_S = 0.15
 _AWAY_S = 0.2
 

@@ -221,7 +221,7 @@ def test_an_unreadable_snapshot_harms_only_its_policy(own_servers: LocalServers)
     """Other policies go on being renewed; its own is served as it was, or uniformly by who never held it."""
     put_policies(own_servers, "broken", "sound")
     client: Any = redis.Redis.from_url(own_servers.redis_url)
-    with Hosted("recommend", own_servers) as holding, Hosted("recommend", own_servers) as cold:
+    with Hosted("recommend", own_servers) as holding:
         for policy in ("broken", "sound"):
             assert holding.request("POST", "/v1/recommend", {"policy": policy})[1]["snapshot_version"] == 1
         client.set("knudge:snapshot:broken", b"\xffgarbage")
@@ -237,9 +237,42 @@ def test_an_unreadable_snapshot_harms_only_its_policy(own_servers: LocalServers)
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert holding.request("POST", "/v1/recommend", {"policy": "broken"})[1]["snapshot_version"] == 1
-        status, answer = cold.request("POST", "/v1/recommend", {"policy": "broken", "actions": ["a", "b"]})
-        assert (status, answer["snapshot_version"], answer["degraded"]) == (200, 0, True)
-        assert answer["items"][0]["propensity"] == 0.5
+        with Hosted("recommend", own_servers) as cold:
+            assert cold.request("POST", "/v1/recommend", {"policy": "sound"})[1]["snapshot_version"] == 60
+            status, answer = cold.request("POST", "/v1/recommend", {"policy": "broken", "actions": ["a", "b"]})
+            assert (status, answer["snapshot_version"], answer["degraded"]) == (200, 0, True)
+            assert answer["items"][0]["propensity"] == 0.5
+    client.close()
+
+
+def test_a_process_is_ready_with_its_snapshots(own_servers: LocalServers) -> None:
+    """A policy is decided from memory from the first request on, though Redis hangs since the process was ready."""
+    put_policies(own_servers, "first")
+    client: Any = redis.Redis.from_url(own_servers.redis_url)
+    with (
+        Hosted("recommend", own_servers, environment={"KNUDGE_JOURNAL_WAIT_MS": "20"}) as recommend,
+        frozen(client.info()["process_id"]),
+    ):
+        status, answer = recommend.request("POST", "/v1/recommend", {"policy": "first"})
+        assert (status, answer["snapshot_version"], answer["degraded"]) == (200, 1, True)  # the journal hangs
+    client.close()
+
+
+def test_a_redis_that_hangs_delays_a_start_a_little(own_servers: LocalServers) -> None:
+    """A process that finds Redis silent is ready all the same, answers uniformly, and finds the snapshot later."""
+    put_policies(own_servers, "later")
+    client: Any = redis.Redis.from_url(own_servers.redis_url)
+    body = {"policy": "later", "actions": ["a", "b"]}
+    with frozen(client.info()["process_id"]):
+        began = time.monotonic()
+        recommend = Hosted("recommend", own_servers)
+        assert 1 < time.monotonic() - began < 8
+        assert recommend.request("POST", "/v1/recommend", body)[1]["snapshot_version"] == 0
+    with recommend:
+        deadline = time.monotonic() + 10
+        while recommend.request("POST", "/v1/recommend", body)[1]["snapshot_version"] != 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
     client.close()
 
 

@@ -343,17 +343,18 @@ def test_missing_settings_are_all_named(name: str, given: dict[str, str], said: 
 
 
 async def press(port: int, request: bytes, answers: list[bytes]) -> None:
-    """Repeat a request on one connection until it is closed, and keep the answers."""
-    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            while True:
-                writer.write(request)
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-                answers.append(head[9:12] + await reader.readexactly(length))
-        finally:
-            writer.close()
+    """Repeat a request on one connection until an answer says that it is the last, and keep the answers."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        while True:
+            writer.write(request)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            answers.append(head[9:12] + await reader.readexactly(length))
+            if b"\r\nconnection: close\r\n" in head:
+                return
+    finally:
+        writer.close()
 
 
 def stop_under_load(process: Hosted, requests: list[bytes]) -> list[bytes]:
