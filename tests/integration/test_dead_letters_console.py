@@ -62,7 +62,7 @@ def started(servers: LocalServers) -> Iterator[Desk]:
 @pytest.fixture
 def desk(started: Desk) -> Desk:
     """Return the desk with an event type of this test's own and a sink that takes events."""
-    started.kind = f"type.{next(_numbers)}"
+    started.kind = f"console.{next(_numbers)}"
     started.answers["status"] = 202
     return started
 
