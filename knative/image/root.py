@@ -7,8 +7,8 @@ Run by the Dockerfile's build stage, with the standard library alone:
     python3 root.py code SOURCE ROOT --without functions/local    # our packages
     python3 root.py command ROOT knudge functions.console.main    # a command in PATH
 
-What it writes is a function of its input: modes, times (`SOURCE_DATE_EPOCH`) and byte code do not depend on when and where it
-runs. Nothing of it is a shell, a package manager, a compiler, a header, a test or writable, except `/tmp`.
+What it writes is a function of its input: modes, times and byte code do not depend on when and where it runs, so a layer whose
+input is the same is the same. Nothing of it is a shell, a package manager, a compiler, a header, a test, or writable but `/tmp`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ ACCOUNTS = {
     "etc/group": "root:x:0:\nknudge:x:65532:\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 }
+WRITTEN_S = 0
+"""When every file was last written, in seconds of Unix time. Not the commit's time, or every commit would make new layers."""
 MOUNT_POINTS = ("dev", "proc", "sys", "tmp")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 OPERATING_SYSTEM = Path("/etc/os-release")
@@ -141,8 +143,7 @@ def settle(root: Path) -> None:
 def _date(path: Path, mode: int | None) -> None:
     if mode is not None:
         path.chmod(mode)
-    moment = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
-    os.utime(path, (moment, moment), follow_symlinks=False)
+    os.utime(path, (WRITTEN_S, WRITTEN_S), follow_symlinks=False)
 
 
 def _inside(root: Path, path: Path) -> Path:
