@@ -27,7 +27,10 @@ RUN python3 root.py code source serving-code --without functions/console functio
 
 # What both images say and promise. There is no shell in them: python is process 1, and gets SIGTERM itself.
 FROM scratch AS image
-ARG VERSION=0 REVISION=unknown CREATED=1970-01-01T00:00:00Z SOURCE=""
+ARG VERSION=0
+ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
+ARG SOURCE=""
 LABEL org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}" \

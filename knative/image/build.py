@@ -33,6 +33,7 @@ _SAVE = {
     "podman": ("podman", "save", "--format", "docker-archive", "--output", "{file}", "{tag}"),
     "buildah": ("buildah", "push", "--quiet", "{tag}", "docker-archive:{file}:{tag}"),
 }
+_LABELLED = {"VERSION", "REVISION", "CREATED", "SOURCE"}
 _MEGABYTE = 1e6
 _SMALL_BYTES = 500_000
 
@@ -54,6 +55,10 @@ def build(
 ) -> None:
     """Build one target of the Dockerfile in `context` and give it a tag. Raises `BuildError`."""
     given = [part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")]
+    for name in sorted(
+        _LABELLED & arguments.keys()
+    ):  # Buildah and Podman would take a cached label although its argument changed
+        given += ["--label", f"org.opencontainers.image.{name.lower()}={arguments[name]}"]
     fresh = [] if cached else ["--no-cache"]
     _run([*_BUILD[builder], *fresh, "--target", target, "--tag", tag, *given, str(context)])
 

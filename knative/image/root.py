@@ -182,7 +182,8 @@ def _linked(*files: Path) -> set[Path]:
         listed = subprocess.run([loader, "--list", file], capture_output=True, text=True, check=False)  # noqa: S603
         if listed.returncode or "not found" in listed.stdout:
             raise SystemExit(f"{file}: {listed.stdout}{listed.stderr}")
-        found |= {Path(path) for path in re.findall(r"^\t(?:\S+ => )?(/\S+) \(", listed.stdout, re.MULTILINE)}
+        # "libm.so.6 => /lib/libm.so.6 (0x…)", and for the loader the path that the kernel looks at, "/lib64/ld.so => …"
+        found |= {Path(path) for path in re.findall(r"(?<!\S)(/\S+)(?= \(| => )", listed.stdout)}
     return found
 
 

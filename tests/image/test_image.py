@@ -207,7 +207,7 @@ def test_the_functions_of_the_image_learn_from_each_other(
         status, _ = boxes["control"].request(
             "PUT", f"/v1/policies/{policy}", {"kind": "thompson", "actions": ["a", "b"], "reward": {"click": 1.0}}
         )
-        assert status == 200
+        assert status == 201
         status, made = boxes["recommend"].request("POST", "/v1/recommend", {"policy": policy, "context": {}})
         assert (status, made["degraded"], len(made["items"])) == (200, False, 1)
         given = {"decision_id": made["decision_id"], "kind": "click"}
@@ -215,8 +215,11 @@ def test_the_functions_of_the_image_learn_from_each_other(
         event = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "test", "ce-type": "dev.knudge.learning.due.v1"}
         assert boxes["learn"].request("POST", "/", {"policy": policy}, event) == (204, None)
         with psycopg.connect(servers.database_url) as connection:
-            found = connection.execute("select revision, reward from decisions where policy = %s", [policy]).fetchall()
-        assert found == [("recommend-00001", 1.0)]
+            found = connection.execute("select revision from decisions where policy = %s", [policy]).fetchall()
+        assert found == [("recommend-00001",)]
+        status, learned = boxes["control"].request("GET", f"/v1/policies/{policy}")
+        assert status == 200
+        assert learned["snapshot"]["snapshot_version"] > made["snapshot_version"]
         assert {name: box.stop() for name, box in boxes.items()} == dict.fromkeys(SERVING, 0)
         for name, box in boxes.items():
             assert {line["function"] for line in box.lines()} == {name}
@@ -281,8 +284,8 @@ def test_an_image_is_reproducible(workshop: Workshop, serving: Image, tmp_path: 
     assert again.archive.layer_digests == serving.archive.layer_digests
 
 
-def test_a_changed_image_has_another_digest(serving: Image, training: Image) -> None:
-    """The digest that the test before compares does look at the files."""
+def test_images_that_differ_have_different_digests(serving: Image, training: Image) -> None:
+    """The digest that shows an image to be reproducible does look at the files."""
     assert serving.archive.digest() != training.archive.digest()
 
 
