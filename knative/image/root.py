@@ -80,9 +80,11 @@ def runtime(packages: Path, root: Path) -> None:
     _copy_tree(packages, site, PACKAGES_LESS)
     for folder in PRUNED_FOLDERS:
         shutil.rmtree(site / folder, ignore_errors=True)
-    for library in _linked(_inside(root, executable), *root.rglob("*.so*")):
-        if not library.is_relative_to(root):
-            _copy(library, root)
+    libraries = [
+        library for library in _linked(_inside(root, executable), *root.rglob("*.so*")) if root not in library.parents
+    ]
+    for library in libraries:
+        _copy(library, root)
     for top in ("lib", "lib64"):  # where the kernel looks for the loader, if it is not in /usr
         if Path("/", top).is_symlink():
             (root / top).symlink_to(Path("/", top).readlink())
@@ -90,7 +92,8 @@ def runtime(packages: Path, root: Path) -> None:
         _inside(root, Path("/", name)).write_text(text)
     _copy(CERTIFICATES, root)
     _copy(OPERATING_SYSTEM, root)
-    subprocess.run(["ldconfig", "-i", "-X", "-f", os.devnull, "-r", root], check=True)  # noqa: S603, S607
+    folders = sorted({str(library.parent.resolve()) for library in libraries})
+    subprocess.run(["ldconfig", "-i", "-X", "-f", os.devnull, "-r", root, *folders], check=True)  # noqa: S603, S607
     shutil.rmtree(root / "var", ignore_errors=True)
     for name in MOUNT_POINTS:
         (root / name).mkdir()
