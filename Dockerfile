@@ -65,7 +65,7 @@ RUN python3 root.py requirements pyproject.toml operate console > training.txt \
 COPY shared source/shared
 COPY functions source/functions
 COPY knative source/knative
-RUN python3 root.py code source training-code --without functions/local knative/image \
+RUN python3 root.py code source training-code --without functions/local knative/image knative/checks \
  && python3 root.py command training-code knudge functions.console.main
 
 FROM image AS training

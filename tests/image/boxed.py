@@ -24,20 +24,27 @@ STOP_S = 40.0
 
 
 def boxed(
-    root: Path, settings: Mapping[str, Any], environment: Mapping[str, str], user: int, command: Sequence[str] = ()
+    root: Path,
+    settings: Mapping[str, Any],
+    environment: Mapping[str, str],
+    user: int,
+    command: Sequence[str] = (),
+    *,
+    files: Mapping[str, Path] | None = None,
 ) -> list[str]:
     """Return the command that runs an image's entry point, or another `command`, as the user id `user`.
 
-    `settings`: the image's own, whose environment `environment` adds to.
+    `settings`: the image's own, whose environment `environment` adds to. `files`: what is mounted, by its path in the box below /tmp.
     """
     variables = dict(entry.split("=", 1) for entry in settings["Env"]) | dict(environment)
+    mounted = [part for place, path in (files or {}).items() for part in ("--ro-bind", str(path), place)]
     given = [part for name, value in variables.items() for part in ("--setenv", name, value)]
     as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if os.geteuid() == 0 else []
     identity = [] if as_user else ["--uid", str(user), "--gid", str(user)]
     return [
         *as_user, "bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", *identity, "--as-pid-1",
         "--die-with-parent", "--new-session", "--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev",
-        "--tmpfs", "/tmp", "--chdir",  # noqa: S108
+        "--tmpfs", "/tmp", *mounted, "--chdir",  # noqa: S108
         settings["WorkingDir"], "--clearenv", *given, "--",
         *(command or [*settings["Entrypoint"], *settings.get("Cmd", [])]),
     ]  # fmt: skip

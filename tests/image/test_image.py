@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -37,6 +38,7 @@ USERS = (65532, 1_000_650_000)
 MOST_MB = 200
 READY_MS = 100
 LABEL = "org.opencontainers.image."
+EVENT = "/tmp/event"  # noqa: S108 - of the box
 UNCHECKED_HASH = 0b01
 TOOLS = re.compile(
     r"(^|/)(sh|bash|dash|busybox|pip[\d.]*|apt[\w-]*|dpkg[\w-]*|cc|gcc[\w.-]*|g\+\+[\w.-]*|clang[\w.-]*|ld|as|make|perl|curl|wget"
@@ -67,9 +69,11 @@ def running(image: Image, servers: LocalServers, name: str, user: int, log: Path
         yield box
 
 
-def run(image: Image, environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
+def run(
+    image: Image, environment: dict[str, str], *command: str, files: dict[str, Path] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command in an image to its end, as its own user."""
-    arguments = boxed(image.root, image.settings, environment, USERS[0], command)
+    arguments = boxed(image.root, image.settings, environment, USERS[0], command, files=files)
     return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120)
 
 
@@ -170,8 +174,10 @@ def test_the_serving_image_holds_what_serves_and_no_more(serving: Image, trainin
 def test_every_module_of_an_image_can_be_imported(image: Image) -> None:
     """What was left out of the packages and the standard library is missed by none of our modules."""
     script = (
-        "import importlib, pkgutil, functions, shared\n"
-        "found = [m.name for p in (functions, shared) for m in pkgutil.walk_packages(p.__path__, p.__name__ + '.')]\n"
+        "import importlib.util, pkgutil, functions, shared\n"
+        "ours = [functions, shared]\n"
+        "if importlib.util.find_spec('knative'): ours.append(importlib.import_module('knative'))\n"
+        "found = [m.name for p in ours for m in pkgutil.walk_packages(p.__path__, p.__name__ + '.')]\n"
         "[importlib.import_module(name) for name in found if not name.endswith('__main__')]\n"
         "print(len(found))"
     )
@@ -253,6 +259,26 @@ def test_the_training_image_migrates(training: Image, tmp_path: Path) -> None:
         assert run(training, environment, "knudge", "migrate").stdout == "migrated: nothing to do\n"
         with psycopg.connect(empty.database_url) as connection:
             assert connection.execute("select count(*) from decisions").fetchone() == (0,)
+
+
+def test_the_training_image_trains(training: Image, shelf: Path, servers: LocalServers) -> None:
+    """A training Job takes its event from a file, trains, and exits with 0; one that cannot be used ends it with 2."""
+    if not (_site(training) / "functions" / "train").exists():
+        pytest.skip("there is no function train yet")
+    environment = {
+        "KNUDGE_REDIS_URL": servers.redis_url,
+        "KNUDGE_DATABASE_URL": servers.database_url,
+        "K_EVENT_PATH": EVENT,
+    }
+    event = {
+        "specversion": "1.0", "id": "image-1", "source": "test", "type": "dev.knudge.training.requested.v1",
+        "datacontenttype": "application/json", "data": {},
+    }  # fmt: skip
+    for kind, code in (("dev.knudge.training.requested.v1", 0), ("dev.knudge.nothing.v1", 2)):
+        file = shelf / "event"
+        file.write_text(json.dumps(event | {"type": kind}))
+        ended = run(training, environment, "python", "-m", "functions.train.job", files={EVENT: file})
+        assert ended.returncode == code, ended.stdout + ended.stderr
 
 
 def test_the_training_image_has_its_tools(training: Image) -> None:
