@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts bench-cold-start image image-test clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,6 +57,15 @@ bench-regret: $(STAMP) ## regret of the real loop beside the textbook's (about a
 
 rollouts: $(STAMP) ## 20 roll-outs at a reward rate of 20 % and a margin of 10 %, on real rows (minutes)
 	$(BIN)/python -m pytest -m slow tests/integration/test_rollouts.py
+
+bench-cold-start: $(STAMP) ## process start to ready of each function in the image that `make image` made
+	$(BIN)/python -m tests.performance.cold_start
+
+image: $(STAMP) ## build the images with docker, podman or buildah (BASE, REPOSITORY, SOURCE), sizes in build/image/
+	$(BIN)/python -m knative.image.build $(if $(BASE),--base $(BASE)) $(if $(REPOSITORY),--repository $(REPOSITORY)) $(if $(SOURCE),--source $(SOURCE))
+
+image-test: $(STAMP) ## build both images on a base of Debian's packages, look into them, run them; skipped without a builder
+	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0 tests/image
 
 clean: ## remove what was built (not the data under .knudge)
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage* *.egg-info

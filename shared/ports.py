@@ -6,10 +6,12 @@ Only what two sides agree on stands here. Times are POSIX seconds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from shared.policies.choosing import Chooser
 from shared.vocabulary import Decision
+
+if TYPE_CHECKING:
+    from shared.policies.choosing import Chooser  # brings NumPy, which `feedback` starts without
 
 Clock = Callable[[], float]
 """The present time, POSIX seconds."""

@@ -1,0 +1,1 @@
+"""The container images, really built and really run: `make image-test`."""

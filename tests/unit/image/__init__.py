@@ -1,0 +1,1 @@
+"""What lays out, reads and weighs an image, without building one."""
