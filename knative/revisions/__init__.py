@@ -1,0 +1,1 @@
+"""The tool that manages revisions: `knudge revisions`."""
