@@ -54,6 +54,18 @@ class UnknownPolicy(KnudgeError):
     slug = "unknown-policy"
 
 
+class UnknownDeadLetter(KnudgeError):
+    """No such dead letter."""
+
+    slug = "unknown-dead-letter"
+
+
+class NotKept(KnudgeError):
+    """What this would need was not kept."""
+
+    slug = "not-kept"
+
+
 class UnknownEventType(KnudgeError):
     """This function does not take events of that type."""
 
@@ -76,6 +88,12 @@ class Unavailable(KnudgeError):
     """A store does not answer."""
 
     slug = "unavailable"
+
+
+class SinkUnavailable(KnudgeError):
+    """The sink does not take the event."""
+
+    slug = "sink-unavailable"
 
 
 class Overloaded(KnudgeError):

@@ -12,6 +12,9 @@ what routes its feedback, most significant bit first:
 
 37 random bits beside the microsecond: two decisions of one policy in the same microsecond share an id once in 10^11.
 To callers it is opaque.
+
+A name that is stored where it must work again later (in a dead letter) is *sealed*: its pseudonym with a signature by
+the server's key, which `pseudonym` takes for the name. Nobody without the key can make one.
 """
 
 from __future__ import annotations
@@ -92,8 +95,50 @@ def uniform(key: bytes, policy: str, decision: str, position: int) -> float:
 
 
 def pseudonym(key: bytes, kind: str, name: str) -> str:
-    """Return the keyed pseudonym (32 hexadecimal digits) of a `name` of some `kind`, such as `user` or `session`."""
+    """Return the keyed pseudonym (32 hexadecimal digits) of a `name` of some `kind`, such as `user` or `session`.
+
+    A name that this key sealed for this kind has the pseudonym that it holds; any other text is a name like another.
+    """
+    if name.startswith(SEAL):
+        held = _sealed_pseudonym(key, kind, name)
+        if held is not None:
+            return held
     return hmac.digest(key, f"{kind}\0{name}".encode(), "sha256")[:16].hex()
+
+
+def seal(key: bytes, kind: str, name: str) -> str:
+    """Return what stands for a `name` wherever a name does: it has the same pseudonym, and does not tell the name.
+
+    A sealed name is returned as it is. Filled up to the name's length, so that a name that is too long remains so.
+
+    >>> key = b"sixteen or more characters"
+    >>> pseudonym(key, "user", seal(key, "user", "ada")) == pseudonym(key, "user", "ada")
+    True
+    """
+    if name.startswith(SEAL) and _sealed_pseudonym(key, kind, name) is not None:
+        return name
+    held = pseudonym(key, kind, name)
+    return f"{SEAL}{held}:{_signature(key, kind, held)}".ljust(len(name), _FILL)
+
+
+SEAL = "knudge-pseudonym:"
+"""How a sealed name begins."""
+SEALED_CHARS = len(SEAL) + 32 + 1 + 32
+"""How long a sealed name is, unless the name was longer."""
+_FILL = "."
+
+
+def _sealed_pseudonym(key: bytes, kind: str, name: str) -> str | None:
+    """Return the pseudonym that a sealed name holds, None where `key` did not seal it for `kind`."""
+    held, _, signature = name[len(SEAL) : SEALED_CHARS].partition(":")
+    if name[SEALED_CHARS:].strip(_FILL) or not signature.isascii():
+        return None
+    return held if hmac.compare_digest(signature, _signature(key, kind, held)) else None
+
+
+def _signature(key: bytes, kind: str, held: str) -> str:
+    # No policy's name and no kind holds a space: nothing else that the key signs begins like this.
+    return hmac.digest(key, f"sealed {kind}\0{held}".encode(), "sha256")[:16].hex()
 
 
 def content_identity(content: bytes) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from functions.local.ports import ReservedPort
 from functions.local.servers import LocalServers
 from shared.storage.migrate import migrate
 
@@ -29,3 +30,11 @@ def own_servers(tmp_path: Path) -> Iterator[LocalServers]:
     with LocalServers.start(tmp_path / "servers") as started:
         migrate(started.database_url)
         yield started
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Reserve a port on which nothing answers."""
+    port = ReservedPort()
+    yield port.number
+    port.release()

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+from urllib.parse import urlencode
 
 import psycopg
 from psycopg.rows import dict_row
@@ -63,13 +64,15 @@ class Stage:
     def __init__(self, servers: LocalServers, **settings: Any) -> None:
         """Use these servers; `settings` replace the defaults."""
         self.servers = servers
-        self.settings = Settings(
-            redis_url=servers.redis_url,
-            database_url=servers.database_url,
-            server_key=servers.server_key,
-            metrics_port=0,
-            **({"learning_interval_ms": 0, "journal_wait_ms": 500} | settings),
-        )
+        ours: dict[str, Any] = {
+            "redis_url": servers.redis_url,
+            "database_url": servers.database_url,
+            "server_key": servers.server_key,
+            "metrics_port": 0,
+            "learning_interval_ms": 0,
+            "journal_wait_ms": 500,
+        }
+        self.settings = Settings(**(ours | settings))
         self._stack = AsyncExitStack()
         self.redis: Any = connect(servers.redis_url)
 
@@ -88,7 +91,14 @@ class Stage:
         await self._stack.aclose()
 
     async def call(
-        self, function: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+        self,
+        function: str,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        *,
+        query: dict[str, Any] | None = None,
     ) -> Answer:
         """Call a function; `body` is encoded unless it is bytes already.
 
@@ -103,7 +113,7 @@ class Stage:
             "type": "http",
             "method": method,
             "path": path,
-            "query_string": b"",
+            "query_string": urlencode(query or {}).encode(),
             "headers": [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()],
         }
         reply = await TARGETS[function](Request(scope, receive))

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from functions.console import dead_letters
 from shared.errors import KnudgeError
 
 DEFAULT_URL = "http://localhost:8080"
@@ -62,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
 
     migrate = commands.add_parser("migrate", help="bring the database schema up to date")
     migrate.set_defaults(run=_migrate)
+
+    dead_letters.add_to(commands, _add_url)
     return parser
 
 

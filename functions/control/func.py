@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import time
+from typing import NamedTuple
 
 import msgspec
 
+from functions.control.dead_letters import Letters
 from functions.control.handler import Operators
 from shared.edge.contracts import Policies, PolicyIn, PolicyOut, Versions
-from shared.edge.decoding import decode
+from shared.edge.decoding import decode, decode_arguments
 from shared.edge.function import Call, Function, Route
 from shared.edge.http import HttpRequest, Reply, json_reply
+from shared.edge.letters import CloudEventIn, DeadLetterOut, DeadLetterReplayed, DeadLetters, DeadLettersAsked
 from shared.edge.sink import Sink
 from shared.errors import InvalidInput
+from shared.events.envelopes import header_text, read_events
 from shared.observability.metrics import Metrics
 from shared.settings import Settings
 from shared.storage.postgres_connection import open_pool
@@ -25,49 +29,79 @@ _encode = msgspec.json.Encoder().encode
 _POOL = 4
 
 
+class Desk(NamedTuple):
+    """What operators work with."""
+
+    policies: Operators
+    letters: Letters
+
+
 @asynccontextmanager
-async def _opening(settings: Settings, metrics: Metrics) -> AsyncIterator[Operators]:
+async def _opening(settings: Settings, metrics: Metrics) -> AsyncIterator[Desk]:
     client = connect(settings.redis_url)
     sink = Sink("control", settings, metrics)
     async with open_pool(settings.database_url, _POOL) as pool:
         try:
-            yield Operators(settings, pool, client, sink, time)
+            yield Desk(Operators(settings, pool, client, sink, time), Letters(settings, metrics, pool, sink))
         finally:
             await sink.close()
             await client.aclose()
 
 
-async def _put(operators: Operators, call: Call) -> Reply:
-    policy, new = await operators.write(call.variables["name"], decode(_policy, call.body), call.caller)
+async def _put(desk: Desk, call: Call) -> Reply:
+    policy, new = await desk.policies.write(call.variables["name"], decode(_policy, call.body), call.caller)
     return json_reply(_encode(policy), 201 if new else 200)
 
 
-async def _get(operators: Operators, call: Call) -> Reply:
-    return json_reply(_encode(await operators.read(call.variables["name"])))
+async def _get(desk: Desk, call: Call) -> Reply:
+    return json_reply(_encode(await desk.policies.read(call.variables["name"])))
 
 
-async def _all(operators: Operators, call: Call) -> Reply:
+async def _all(desk: Desk, call: Call) -> Reply:
     del call
-    return json_reply(_encode(await operators.all()))
+    return json_reply(_encode(await desk.policies.all()))
 
 
-async def _versions(operators: Operators, call: Call) -> Reply:
-    return json_reply(_encode(await operators.versions(call.variables["name"])))
+async def _versions(desk: Desk, call: Call) -> Reply:
+    return json_reply(_encode(await desk.policies.versions(call.variables["name"])))
 
 
-async def _promote(operators: Operators, call: Call) -> Reply:
-    version = call.variables["version"]
-    if not version.isascii() or not version.isdigit() or len(version) > _DIGITS:
-        detail = "must be the number of a version"
-        raise InvalidInput(detail, field="version")
-    return json_reply(_encode(await operators.promote(call.variables["name"], int(version), call.caller)))
+async def _promote(desk: Desk, call: Call) -> Reply:
+    version = _number(call, "version")
+    return json_reply(_encode(await desk.policies.promote(call.variables["name"], version, call.caller)))
+
+
+async def _keep_letters(desk: Desk, call: Call) -> Reply:
+    headers = {name.decode("latin-1"): header_text(value) for name, value in call.headers.items()}
+    await desk.letters.keep(read_events(headers, call.body), call.caller)
+    return Reply(204)
+
+
+async def _letters(desk: Desk, call: Call) -> Reply:
+    return json_reply(_encode(await desk.letters.page(decode_arguments(DeadLettersAsked, call.arguments))))
+
+
+async def _letter(desk: Desk, call: Call) -> Reply:
+    return json_reply(_encode(await desk.letters.read(_number(call, "id"))))
+
+
+async def _replay(desk: Desk, call: Call) -> Reply:
+    return json_reply(_encode(await desk.letters.replay(_number(call, "id"), call.caller)))
+
+
+def _number(call: Call, name: str) -> int:
+    number = call.variables[name]
+    if not number.isascii() or not number.isdigit() or len(number) > _DIGITS:
+        detail = "must be a number"
+        raise InvalidInput(detail, field=name)
+    return int(number)
 
 
 _DIGITS = 9
 
 door = Function(
     "control",
-    needs=("redis_url", "database_url"),
+    needs=("redis_url", "database_url", "server_key"),
     opening=_opening,
     routes=[
         Route("GET", "/v1/policies", _all, None, Policies),
@@ -75,6 +109,10 @@ door = Function(
         Route("GET", "/v1/policies/{name}", _get, None, PolicyOut),
         Route("GET", "/v1/policies/{name}/versions", _versions, None, Versions),
         Route("POST", "/v1/policies/{name}/versions/{version}/promote", _promote, None, PolicyOut),
+        Route("POST", "/v1/dead-letters", _keep_letters, CloudEventIn, media="application/cloudevents+json"),
+        Route("GET", "/v1/dead-letters", _letters, None, DeadLetters, asks=DeadLettersAsked),
+        Route("GET", "/v1/dead-letters/{id}", _letter, None, DeadLetterOut),
+        Route("POST", "/v1/dead-letters/{id}/replay", _replay, None, DeadLetterReplayed),
     ],
     events=[],
 )

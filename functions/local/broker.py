@@ -1,38 +1,45 @@
 """A broker in memory that follows Knative's rules, behind the local run's address.
 
 It takes any CloudEvent, answers 202, and delivers a copy to the subscriber of every trigger that matches; replies come back to
-it. What it holds is bounded: beyond that it answers 503 with `Retry-After`. What cannot be delivered is counted and logged, as
-a dead letter without data or subject, for either may be personal. It loses what it holds when it dies, as every broker in
-memory does.
+it. What it holds is bounded: beyond that it answers 503 with `Retry-After`. What cannot be delivered goes to the trigger's dead
+letter sink as it came, with Knative's attributes that say where it failed and how, and is counted and logged without data or
+subject, for either may be personal. What that sink does not take either is lost, and so is what this holds when it dies.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from functions.local.cloudevents import Event, read_events
 from functions.local.delivery import Attempt, Outcome, deliver, post
-from functions.local.http_client import HttpClient, header_text
+from functions.local.http_client import HttpClient
 from functions.local.triggers import Trigger
 from shared.edge.http import Disconnected, HttpRequest, Reply, read_body
 from shared.edge.problems import problem_reply
 from shared.errors import KnudgeError, Overloaded
+from shared.events.envelopes import Event, header_text, read_events
 
 CAPACITY = 10_000
 CONCURRENCY = 32
 DEAD_LETTERS_KEPT = 1_000
 BODY_LIMIT = 4 << 20
 LONGEST_CHAIN = 255
+# Knative tells a dead letter sink as much of the failing answer as base64 puts into 1,024 characters.
+ERROR_DATA_BYTES = 768
+NO_ANSWER = 500
 LOG = logging.getLogger("knudge.broker")
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that a trigger's subscriber did not take; `status`: of the last answer, 0 for none."""
+    """An event that a trigger's subscriber did not take; `status`: of the last answer, 0 for none.
+
+    `kept`: the dead letter sink took it.
+    """
 
     trigger: str
     type: str
@@ -41,6 +48,7 @@ class DeadLetter:
     attempts: int
     status: int
     reason: str
+    kept: bool
 
 
 class Broker:
@@ -136,13 +144,39 @@ class Broker:
         try:
             outcome = await deliver(attempt_once, trigger.delivery, lambda reply: self._take_reply(event, reply))
         except asyncio.CancelledError:
-            self._bury(event, trigger, Outcome(attempts, 0, "the broker stopped"))
+            self._bury(event, trigger, Outcome(attempts, 0, "the broker stopped"), kept=False)
             raise
         self.counts["retried"] += outcome.attempts - 1
         if outcome.failure is None:
             self.counts["delivered"] += 1
         else:
-            self._bury(event, trigger, outcome)
+            self._bury(event, trigger, outcome, kept=await self._send_dead_letter(event, trigger, outcome))
+
+    async def _send_dead_letter(self, event: Event, trigger: Trigger, outcome: Outcome) -> bool:
+        """Deliver an event to the trigger's dead letter sink, tried as hard as the subscriber was; return whether it took it."""
+        sink = trigger.dead_letter_sink
+        if sink is None:
+            return False
+        url = self._address_of(sink.service).rstrip("/") + sink.path
+        letter = replace(
+            event, attributes={**event.attributes, **_failure(self._address_of(trigger.subscriber), outcome)}
+        )
+
+        async def attempt_once() -> Attempt:
+            async with self._places[trigger.name]:
+                return await post(self._client, letter, url, trigger.delivery.timeout_s)
+
+        try:
+            sent = await deliver(attempt_once, trigger.delivery, lambda _: True)  # a reply to a dead letter is nobody's
+        except asyncio.CancelledError:
+            self._bury(event, trigger, outcome, kept=False)
+            raise
+        if sent.failure is not None:
+            LOG.error(
+                "the dead letter sink did not take a letter",
+                extra={"knudge": {"sink": sink.service, "reason": sent.failure}},
+            )
+        return sent.failure is None
 
     def _take_reply(self, event: Event, reply: Event) -> bool:
         """Hold a reply like any event, unless it ends a chain of replies that goes in circles."""
@@ -155,7 +189,7 @@ class Broker:
         self.counts["replies"] += 1
         return self.take([replace(reply, hops=event.hops + 1)])
 
-    def _bury(self, event: Event, trigger: Trigger, outcome: Outcome) -> None:
+    def _bury(self, event: Event, trigger: Trigger, outcome: Outcome, *, kept: bool) -> None:
         attributes = event.attributes
         letter = DeadLetter(
             trigger=trigger.name,
@@ -165,7 +199,24 @@ class Broker:
             attempts=outcome.attempts,
             status=outcome.status,
             reason=outcome.failure or "",
+            kept=kept,
         )
         self.counts["dead"] += 1
+        self.counts["dead letters kept"] += kept
         self.dead_letters.append(letter)
-        LOG.error("dead letter", extra={"knudge": {"dead_letter": asdict(letter)}})
+        LOG.log(
+            logging.WARNING if kept else logging.ERROR, "dead letter", extra={"knudge": {"dead_letter": asdict(letter)}}
+        )
+
+
+def _failure(url: str, outcome: Outcome) -> dict[str, str]:
+    """Return the attributes by which Knative says where an event failed, with which status and answer.
+
+    Where there was no answer, the status is 500 and the reason stands for the answer.
+    """
+    said = outcome.body if outcome.status else f"dispatch error: {outcome.failure}".encode()
+    return {
+        "knativeerrordest": url,
+        "knativeerrorcode": str(outcome.status or NO_ANSWER),
+        "knativeerrordata": base64.b64encode(said[:ERROR_DATA_BYTES]).decode(),
+    }

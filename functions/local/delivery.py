@@ -13,35 +13,43 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from functions.local.cloudevents import Event, read_event
 from functions.local.http_client import Answer, HttpClient
 from functions.local.triggers import Delivery
 from shared.errors import InvalidInput
+from shared.events.envelopes import Event, read_event
 
 TRIED_AGAIN = frozenset({404, 408, 409, 429})
 SUCCESSES, FAULTS = range(200, 300), range(500, 600)
 LONGEST_RETRY_AFTER_S = 300.0
 PREFER = {"prefer": "reply"}
+# What Knative's broker makes of a 2xx whose body is no event.
+BAD_GATEWAY = 502
+NO_ROOM = 503
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a delivery ended. `status`: of the last answer, 0 for none; `failure`: why it was given up, or None."""
+    """How a delivery ended. `status`: of the last answer, 0 for none; `failure`: why it was given up, or None.
+
+    `body`: of a last answer that was a refusal.
+    """
 
     attempts: int
     status: int
     failure: str | None = None
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What came of one attempt; `wait_s`: the pause that the subscriber asked for."""
+    """What came of one attempt; `wait_s`: the pause that the subscriber asked for; `body`: of a refusal."""
 
     status: int
     failure: str | None = None
     is_final: bool = False
     wait_s: float = 0.0
     reply: Event | None = None
+    body: bytes = b""
 
 
 TakeReply = Callable[[Event], bool]
@@ -63,9 +71,9 @@ async def deliver(
     while True:
         attempt = await attempt_once()
         if attempt.reply is not None and not take_reply(attempt.reply):
-            attempt = Attempt(attempt.status, "the broker has no room for the reply")
+            attempt = Attempt(NO_ROOM, "the broker has no room for the reply")
         if attempt.failure is None or attempt.is_final or retries >= delivery.retry:
-            return Outcome(retries + 1, attempt.status, attempt.failure)
+            return Outcome(retries + 1, attempt.status, attempt.failure, attempt.body)
         await sleep(max(delivery.pause_s(retries), attempt.wait_s))
         retries += 1
 
@@ -81,8 +89,9 @@ async def post(client: HttpClient, event: Event, url: str, timeout_s: float) -> 
     if answer.status in SUCCESSES:
         return _judge_success(answer)
     if answer.status in TRIED_AGAIN or answer.status in FAULTS:
-        return Attempt(answer.status, f"status {answer.status}", wait_s=retry_after_s(answer.headers))
-    return Attempt(answer.status, f"status {answer.status}", is_final=True)
+        wait_s = retry_after_s(answer.headers)
+        return Attempt(answer.status, f"status {answer.status}", wait_s=wait_s, body=answer.body)
+    return Attempt(answer.status, f"status {answer.status}", is_final=True, body=answer.body)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:
@@ -105,4 +114,4 @@ def _judge_success(answer: Answer) -> Attempt:
     try:
         return Attempt(answer.status, reply=read_event(answer.headers, answer.body))
     except InvalidInput as error:
-        return Attempt(answer.status, f"the reply is no CloudEvent: {error.detail}")
+        return Attempt(BAD_GATEWAY, f"the reply is no CloudEvent: {error.detail}")

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from shared.events.envelopes import header_text
+
 BODY_LIMIT = 16 << 20
 IDLE_LIMIT = 32
 CHUNK = 1 << 16
@@ -143,11 +145,3 @@ class _Receiving:
 
     def on_message_complete(self) -> None:
         self.is_complete = True
-
-
-def header_text(value: bytes) -> str:
-    """Decode a header: UTF-8 if it is, else Latin-1, so that no byte is refused."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")

@@ -15,11 +15,12 @@ from typing import Any
 import msgspec
 
 from functions.local.broker import BODY_LIMIT, Broker
-from functions.local.http_client import HttpClient, header_text
+from functions.local.http_client import HttpClient
 from shared.edge.function import Function
 from shared.edge.http import Disconnected, HttpRequest, Reply, Request, WholeRequest, json_reply, read_body
 from shared.edge.problems import fault_reply, problem_reply
 from shared.errors import KnudgeError, Unavailable, UnknownRoute, WrongMethod
+from shared.events.envelopes import header_text
 
 PREFIX = "/functions/"
 PROXY_TIMEOUT_S = 60.0

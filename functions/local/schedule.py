@@ -14,11 +14,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Self
 from uuid import uuid4
 
-from functions.local.cloudevents import Event
 from functions.local.delivery import Outcome, deliver, post
 from functions.local.http_client import HttpClient
 from functions.local.triggers import DEFAULT_DELIVERY, Schedule
 from shared.errors import Misconfigured
+from shared.events.envelopes import Event
 
 PING_TYPE = "dev.knative.sources.ping"
 NAMESPACE = "default"

@@ -48,13 +48,22 @@ DEFAULT_DELIVERY = Delivery(10, "exponential", 0.2, DEFAULT_TIMEOUT_S)
 
 
 @dataclass(frozen=True, slots=True)
+class DeadLetterSink:
+    """Where events go that a subscriber did not take: a path of a service."""
+
+    service: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Trigger:
-    """Deliver events whose attributes equal `attributes` to the service `subscriber`."""
+    """Deliver events whose attributes equal `attributes` to the service `subscriber`, else to `dead_letter_sink`."""
 
     name: str
     attributes: Mapping[str, str]
     subscriber: str
     delivery: Delivery
+    dead_letter_sink: DeadLetterSink | None = None
 
     def matches(self, attributes: Mapping[str, str]) -> bool:
         """Say whether an event with these attributes is for this trigger; an empty wanted value is any value."""
@@ -74,8 +83,9 @@ class Schedule:
 
 def read_triggers(folder: Path = MANIFESTS) -> tuple[Trigger, ...]:
     """Return the triggers of the broker in `folder`, by name; raises `Misconfigured`."""
-    fallback = _delivery(_spec(folder / "broker.yaml", "Broker", {"config", "delivery"}).get("delivery"), "broker.yaml")
-    triggers = [_trigger(path, fallback or DEFAULT_DELIVERY) for path in sorted((folder / "triggers").glob("*.yaml"))]
+    given = _spec(folder / "broker.yaml", "Broker", {"config", "delivery"}).get("delivery")
+    fallback, sink = _delivery(given, "broker.yaml") or DEFAULT_DELIVERY, _dead_letter_sink(given, "broker.yaml")
+    triggers = [_trigger(path, fallback, sink) for path in sorted((folder / "triggers").glob("*.yaml"))]
     if not triggers:
         raise Misconfigured(f"there is no trigger in {folder / 'triggers'}")
     return tuple(triggers)
@@ -102,7 +112,7 @@ DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)
 SECONDS = (86_400, 3_600, 60, 1)
 
 
-def _trigger(path: Path, fallback: Delivery) -> Trigger:
+def _trigger(path: Path, fallback: Delivery, fallback_sink: DeadLetterSink | None) -> Trigger:
     spec = _spec(path, "Trigger", {"broker", "filter", "subscriber", "delivery"})
     if spec.get("broker") != BROKER_NAME:
         raise Misconfigured(f"{path.name}: the broker must be {BROKER_NAME}")
@@ -112,6 +122,7 @@ def _trigger(path: Path, fallback: Delivery) -> Trigger:
         {name: str(value) for name, value in wanted.items()},
         _service(spec.get("subscriber"), path.name),
         _delivery(spec.get("delivery"), path.name) or fallback,
+        _dead_letter_sink(spec.get("delivery"), path.name) or fallback_sink,
     )
 
 
@@ -130,7 +141,7 @@ def _delivery(given: Mapping[str, Any] | None, where: str) -> Delivery | None:
     """Read a delivery; one that names anything replaces the default altogether, back-off included."""
     if not given:
         return None
-    _known(given, {"retry", "backoffPolicy", "backoffDelay", "timeout"}, where)
+    _known(given, {"retry", "backoffPolicy", "backoffDelay", "timeout", "deadLetterSink"}, where)
     policy = given.get("backoffPolicy", "exponential")
     if policy not in ("linear", "exponential"):
         raise Misconfigured(f"{where}: backoffPolicy is linear or exponential")
@@ -141,6 +152,17 @@ def _delivery(given: Mapping[str, Any] | None, where: str) -> Delivery | None:
         duration_s(str(given.get("backoffDelay", "PT0S"))),
         DEFAULT_TIMEOUT_S if timeout is None else duration_s(str(timeout)),
     )
+
+
+def _dead_letter_sink(given: Mapping[str, Any] | None, where: str) -> DeadLetterSink | None:
+    """Read the sink of a delivery; a trigger that names none has its broker's, whatever else it says."""
+    sink = (given or {}).get("deadLetterSink")
+    if sink is None:
+        return None
+    path = str(_known(sink, {"ref", "uri"}, where).get("uri", "/"))
+    if not path.startswith("/") or path.startswith("//"):
+        raise Misconfigured(f"{where}: the local runner takes a deadLetterSink whose uri is a path of the service")
+    return DeadLetterSink(_service({"ref": sink.get("ref")}, where), path)
 
 
 def _service(given: Mapping[str, Any] | None, where: str) -> str:

@@ -88,7 +88,7 @@ class Recommender:
     async def _once(self, request: RecommendRequest, caller: Caller, chooser: Chooser | None) -> RecommendAnswer:
         """Decide, unless the same caller's same request was decided before."""
         name = content_identity(f"{caller.name}\0{request.request_id}".encode())
-        sent = content_identity(_answer.encode(request))
+        sent = content_identity(_answer.encode(self._without_names(request)))
         earlier = await self._journal.answered(request.policy, name)
         if earlier is None:
             decision, answer = self._decide(request, caller, chooser)
@@ -198,6 +198,14 @@ class Recommender:
         for at, action in enumerate(actions):
             if not isinstance(action, str):
                 self._bounds.context(action.features, f"actions[{at}].features")
+
+    def _without_names(self, request: RecommendRequest) -> RecommendRequest:
+        """Return the request with pseudonyms for names: replayed from a dead letter, where names are sealed, it is the same."""
+        return msgspec.structs.replace(
+            request,
+            user_id=self._pseudonym("user", request.user_id),
+            session_id=self._pseudonym("session", request.session_id),
+        )
 
     def _pseudonym(self, kind: str, name: str | None) -> str | None:
         return None if name is None else pseudonym(self._key, kind, name)

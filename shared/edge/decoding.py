@@ -8,7 +8,7 @@ decoder itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from msgspec import UNSET, UnsetType
 
 from shared.edge.contracts import Timestamp
 from shared.errors import InvalidInput, TooLarge
+from shared.identity import SEAL, SEALED_CHARS
 from shared.settings import Settings
 from shared.vocabulary import Context
 
@@ -77,6 +78,14 @@ def decode_each(decoder: msgspec.json.Decoder[T], bodies: Sequence[bytes]) -> li
     return values
 
 
+def decode_arguments(kind: type[T], arguments: Mapping[str, str]) -> T:
+    """Return the arguments of a query as the structure `kind`; raises `InvalidInput` with the argument at fault."""
+    try:
+        return msgspec.convert(arguments, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+
+
 def decode_time(text: str) -> datetime:
     """Return the moment that an event's attribute `time` names."""
     try:
@@ -122,11 +131,16 @@ class Bounds:
         self._batch = settings.batch_limit
 
     def string(self, value: str | None, field: str) -> None:
-        """Check the length of a name or an id; an empty one is refused, None is not."""
+        """Check the length of a name or an id; an empty one is refused, None is not.
+
+        A sealed name has its own length where less is allowed: it may stand for any name that was.
+        """
         if value is not None and not 0 < len(value) <= self._string:
             if not value:
                 detail = "must not be empty"
                 raise InvalidInput(detail, field=field)
+            if len(value) == SEALED_CHARS and value.startswith(SEAL):
+                return
             detail = f"may have at most {self._string} characters"
             raise TooLarge(detail, field=field)
 

@@ -48,17 +48,24 @@ class Call(msgspec.Struct):
     body: bytes
     caller: Caller
     variables: Mapping[str, str]
-    arguments: Mapping[str, str] = {}
+    arguments: Mapping[str, str]
+    headers: Mapping[bytes, bytes]
 
 
 class Route(msgspec.Struct, Generic[S], frozen=True):
-    """A method and a path (`{name}` takes one segment), what answers it, and the types for OpenAPI."""
+    """A method and a path (`{name}` takes one segment), what answers it, and the types for OpenAPI.
+
+    `takes`: the body; `gives`: the answer, none for an empty 204; `asks`: the arguments of the query;
+    `media`: the content type of the body.
+    """
 
     method: str
     path: str
     answer: Callable[[S, Call], Awaitable[Reply]]
     takes: object = None
     gives: object = None
+    asks: type[msgspec.Struct] | None = None
+    media: str = "application/json"
 
 
 class EventRoute(msgspec.Struct, Generic[S], frozen=True):
@@ -176,7 +183,7 @@ class Function(Generic[S]):
             return await self._take(state, headers, body)
         query = scope["query_string"]
         arguments = _arguments(query) if query else _NO_VARIABLES
-        return await route.answer(state, Call(body, self._callers.resolve(headers), variables, arguments))
+        return await route.answer(state, Call(body, self._callers.resolve(headers), variables, arguments, headers))
 
     async def _about(self, method: str, path: str) -> Reply:
         if method not in {"GET", "HEAD"}:

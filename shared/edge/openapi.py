@@ -38,7 +38,9 @@ def document(functions: Sequence[Function[Any]]) -> bytes:
             operation: dict[str, Any] = {
                 "operationId": f"{function.name}_{route.method.lower()}_{re.sub(r'[^a-z0-9]+', '_', route.path[1:])}",
                 "tags": [function.name],
-                "responses": {
+                "responses": {"204": {"description": "Done; nothing to say."}}
+                if route.gives is None
+                else {
                     status: _content("The answer.", schema(route.gives))
                     for status in _METHODS_WITH_NEW.get(route.method, ("200",))
                 },
@@ -50,10 +52,11 @@ def document(functions: Sequence[Function[Any]]) -> bytes:
                 {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
                 for name in re.findall(r"{(\w+)}", route.path)
             ]
+            parameters += _arguments(route.asks)
             parameters.append({"name": "X-Client-Id", "in": "header", "schema": {"type": "string", "maxLength": 128}})
             operation["parameters"] = parameters
             if route.takes is not None:
-                operation["requestBody"] = {"required": True} | _content("", schema(route.takes))
+                operation["requestBody"] = {"required": True} | _content("", schema(route.takes), route.media)
                 del operation["requestBody"]["description"]
             paths.setdefault(route.path, {})[route.method.lower()] = operation
     for path in ("/health/live", "/health/ready"):
@@ -71,6 +74,14 @@ def document(functions: Sequence[Function[Any]]) -> bytes:
 def _members(kind: object) -> tuple[Any, ...]:
     """Return the structures that a route takes or gives: one, none, or each of a union, which msgspec cannot tell apart."""
     return () if kind is None else get_args(kind) if isinstance(kind, UnionType) else (kind,)
+
+
+def _arguments(kind: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Return the parameters of a query: the fields of the structure that it is read into."""
+    if kind is None:
+        return []
+    described = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"]
+    return [{"name": name, "in": "query", "schema": schema} for name, schema in described.items()]
 
 
 def _content(description: str, schema: Any, media: str = "application/json") -> dict[str, Any]:  # noqa: ANN401

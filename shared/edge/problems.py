@@ -18,15 +18,20 @@ STATUSES: Mapping[type[errors.KnudgeError], int] = {
     errors.UnknownEventType: 422,
     errors.UnknownRoute: 404,
     errors.UnknownPolicy: 404,
+    errors.UnknownDeadLetter: 404,
     errors.WrongMethod: 405,
     errors.Conflict: 409,
+    errors.NotKept: 409,
     errors.TooLarge: 413,
     errors.NotBootstrapped: 503,
     errors.Unavailable: 503,
+    errors.SinkUnavailable: 503,
     errors.Overloaded: 503,
 }
 _FOR_EVENTS = {404: 422, 409: 422}
 _RETRY_LATER = 503
+_LONGEST_FOR_EVENTS = 768
+"""As much of an answer as a broker hands on to its dead letter sink; what is longer would be cut within the JSON."""
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,10 +50,19 @@ def problem_reply(error: errors.KnudgeError, *, of_event: bool = False) -> Reply
     if of_event:
         status = _FOR_EVENTS.get(status, status)
     problem = Problem(f"urn:knudge:problem:{error.slug}", error.title(), status, error.detail, error.field)
+    content = msgspec.json.encode(problem)
+    while of_event and len(content) > _LONGEST_FOR_EVENTS:
+        detail, field = problem.detail, problem.field
+        if field is not None and len(field) > len(detail):
+            field = field[: len(field) // 2]
+        else:
+            detail = detail[: len(detail) // 2]
+        problem = msgspec.structs.replace(problem, detail=detail, field=field)
+        content = msgspec.json.encode(problem)
     headers = [(b"content-type", b"application/problem+json")]
     if status == _RETRY_LATER:
         headers.append((b"retry-after", b"1"))
-    return Reply(status, msgspec.json.encode(problem), headers)
+    return Reply(status, content, headers)
 
 
 def fault_reply() -> Reply:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from shared.edge.contracts import LearningDue
-from shared.events.cloudevents import Event, binary_headers, new_event
+from shared.errors import SinkUnavailable
+from shared.events.cloudevents import binary_headers, new_event
 from shared.events.types import LEARNING_DUE
-from shared.observability.metrics import Metrics
+from shared.observability.metrics import OTHER, Metrics
 from shared.observability.tracing import current_trace
 from shared.settings import Settings
 
@@ -25,6 +27,8 @@ _TAKEN = range(200, 300)
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
+
+    from shared.events.envelopes import Event as Envelope
 
 _log = logging.getLogger(__name__)
 
@@ -52,16 +56,30 @@ class Sink:
         trace = current_trace.get()
         event = new_event(event_type, self._function, data, traceparent=trace.traceparent if trace else None)
         try:
-            if self._threads is None:
-                from concurrent.futures import ThreadPoolExecutor  # off the start-up path
-
-                self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="sink")
-            await asyncio.get_running_loop().run_in_executor(self._threads, _post, self._url, event)
+            await self._post(binary_headers(event), event.data)
         except (OSError, ValueError) as error:
             self._failed.inc(event_type)
             _log.warning("the sink did not take an event", extra={"knudge": {"type": event_type, "error": str(error)}})
             return False
         return True
+
+    async def pass_on(self, event: Envelope) -> None:
+        """Send another's event as it is; raises `SinkUnavailable` where the sink does not take it."""
+        if not self._url:
+            raise SinkUnavailable("K_SINK is not set: there is nowhere to send an event")
+        try:
+            await self._post(event.headers(), event.data)
+        except (OSError, ValueError) as error:
+            self._failed.inc(OTHER)
+            detail = str(error)
+            raise SinkUnavailable(detail) from error
+
+    async def _post(self, headers: Mapping[str, str], body: bytes) -> None:
+        if self._threads is None:
+            from concurrent.futures import ThreadPoolExecutor  # off the start-up path
+
+            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="sink")
+        await asyncio.get_running_loop().run_in_executor(self._threads, _post, self._url, headers, body)
 
     def learning_due(self, policy: str | None) -> None:
         """Wake the learner up for a policy, or with None for all of them, soon."""
@@ -108,7 +126,7 @@ class Sink:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _post(url: str, event: Event) -> None:
+def _post(url: str, headers: Mapping[str, str], body: bytes) -> None:
     from http.client import HTTPConnection, HTTPException, HTTPSConnection  # off the start-up path
     from urllib.parse import urlsplit
 
@@ -117,7 +135,7 @@ def _post(url: str, event: Event) -> None:
     connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
     try:
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        connection.request("POST", target, event.data, binary_headers(event))
+        connection.request("POST", target, body, dict(headers))
         answer = connection.getresponse()
         answer.read()
     except HTTPException as error:

@@ -98,6 +98,7 @@ class Metrics:
             "gauge", "model_accuracy_ratio", "Share of the rewards' variance that the means explain", "policy"
         )
         self.events_failed = Family("counter", "events_failed", "Events that the sink did not take", "type")
+        self.dead_letters = Family("counter", "dead_letters", "Dead letters by what became of them", "outcome")
 
     def select(self, policy: str | None, action: str, *, known: bool) -> None:
         """Count an item by its policy (None where no snapshot confirms the name) and action."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +14,6 @@ import msgspec
 import pytest
 from cloudevents.http import CloudEvent, from_http
 
-from functions.local.ports import ReservedPort
 from functions.local.servers import LocalServers
 from shared.identity import decision_id, policy_key
 from shared.storage.redis_drain import read_journal
@@ -345,14 +344,6 @@ def check_put_off(answer: Answer) -> None:
     assert int(answer.headers["retry-after"]) >= 1
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.body["status"] == 503
-
-
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """Reserve a port on which nothing answers."""
-    port = ReservedPort()
-    yield port.number
-    port.release()
 
 
 def test_without_postgresql_events_are_put_off(servers: LocalServers, closed_port: int) -> None:

@@ -186,6 +186,37 @@ def test_postgresql_that_says_nothing_is_given_up(own_servers: LocalServers) -> 
             assert time.monotonic() - began < 10
 
 
+def test_a_dead_letter_behind_what_says_nothing_is_put_off(own_servers: LocalServers) -> None:
+    """A frozen PostgreSQL, and a sink that never answers: 503 within a bound, and the letter is kept once and still open."""
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/shop", "ce-type": "type.frozen"}
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        with Hosted("control", own_servers, environment={"K_SINK": url}) as control:
+            assert control.request("POST", "/v1/dead-letters", {}, headers)[0] == 204
+            pids: list[int] = []
+
+            async def find(stage: Stage) -> None:
+                rows = stage.sql("select pid from pg_stat_activity where application_name = 'knudge'")
+                pids.extend(row["pid"] for row in rows)
+
+            run(own_servers, find)
+            assert pids
+            with frozen(*pids):
+                began = time.monotonic()
+                status, answer = control.request("POST", "/v1/dead-letters", {}, headers)
+                assert (status, answer["type"]) == (503, "urn:knudge:problem:unavailable")
+                assert time.monotonic() - began < 9
+                assert control.request("POST", "/v1/dead-letters", {}, headers)[0] == 204
+            [letter] = control.request("GET", "/v1/dead-letters")[1]["letters"]
+            began = time.monotonic()
+            status, answer = control.request("POST", f"/v1/dead-letters/{letter['id']}/replay")
+            assert (status, answer["type"]) == (503, "urn:knudge:problem:sink-unavailable")
+            assert time.monotonic() - began < 9
+            [after] = control.request("GET", "/v1/dead-letters")[1]["letters"]
+            assert (after["replays"], after["open"]) == (0, True)
+            assert control.stop() == 0
+
+
 def test_an_unreadable_snapshot_harms_only_its_policy(own_servers: LocalServers) -> None:
     """Other policies go on being renewed; its own is served as it was, or uniformly by who never held it."""
     put_policies(own_servers, "broken", "sound")

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
 
 import pytest
 
 from functions.local.broker import BODY_LIMIT, Broker
-from functions.local.cloudevents import BATCHED, STRUCTURED
 from functions.local.http_client import Answer, HttpClient
 from functions.local.ports import ReservedPort
-from functions.local.triggers import Delivery, Trigger
+from functions.local.triggers import DeadLetterSink, Delivery, Trigger
 from shared.edge.server import Server
+from shared.events.envelopes import BATCHED, STRUCTURED
+from tests.subscriber import Response, Subscriber
 
 FAST = Delivery(retry=3, backoff_policy="exponential", backoff_delay_s=0.01, timeout_s=1.0)
 ASKED, MADE = "test.asked", "test.made"
-Response = tuple[int, Mapping[str, str], bytes]
 WAIT_S = 10.0
 
 
@@ -33,55 +34,15 @@ def event(type_: str = ASKED, **attributes: str) -> dict[str, str]:
     return {f"ce-{name}": value for name, value in given.items()} | {"content-type": "application/json"}
 
 
+def with_sink() -> list[Trigger]:
+    """Return a trigger whose dead letters go to the service `control`."""
+    return [Trigger("asked", {"type": ASKED}, "asked", FAST, DeadLetterSink("control", "/v1/dead-letters"))]
+
+
 def late(pause_s: float) -> Response:
     """Take an event after a pause."""
     time.sleep(pause_s)
     return 204, {}, b""
-
-
-@dataclass
-class Subscriber:
-    """An HTTP server that notes what it gets and answers what `answer` says for the n-th request."""
-
-    answer: Callable[[int], Response]
-    requests: list[tuple[float, dict[str, str], bytes]] = field(default_factory=list)
-    url: str = ""
-
-    @contextlib.contextmanager
-    def serving(self) -> Iterator[None]:
-        """Serve in a thread."""
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                outer.requests.append((time.monotonic(), {k.lower(): v for k, v in self.headers.items()}, body))
-                status, headers, answer = outer.answer(len(outer.requests))
-                self.send_response(status)
-                for name, value in {"content-length": str(len(answer)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        class Listener(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128  # the five of the standard library make connections wait a second
-
-        server = Listener(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{server.server_port}/"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
 
 
 @dataclass
@@ -206,6 +167,83 @@ def test_a_poison_event_is_given_up_at_once(status: int) -> None:
     with asked.serving():
         asyncio.run(run())
     assert len(asked.requests) == 1
+
+
+def test_a_poison_event_goes_to_the_dead_letter_sink() -> None:
+    """The event comes there as it was, with the attributes by which Knative says where it failed and what was answered."""
+
+    async def run() -> None:
+        async with stage({"asked": asked.url, "control": sink.url}, with_sink()) as on:
+            await on.post(event(subject="ada", shard="7", knativeerrorcode="1"), b'{"user_id": "ada"}')
+            assert await on.broker.drain(WAIT_S)
+            [letter] = on.broker.dead_letters
+            assert (letter.kept, letter.attempts, letter.status) == (True, 1, 422)
+            assert (on.broker.counts["dead"], on.broker.counts["dead letters kept"]) == (1, 1)
+
+    problem = b'{"detail": "' + b"x" * 2_000 + b'"}'
+    asked, sink = Subscriber(lambda _: (422, {}, problem)), Subscriber(lambda _: (204, {}, b""))
+    with asked.serving(), sink.serving():
+        asyncio.run(run())
+    [(_, headers, body)] = sink.requests
+    assert sink.paths == ["/v1/dead-letters"]
+    assert body == b'{"user_id": "ada"}'
+    assert (headers["ce-id"], headers["ce-type"], headers["ce-subject"], headers["ce-shard"]) == (
+        "1",
+        ASKED,
+        "ada",
+        "7",
+    )
+    assert (headers["ce-knativeerrordest"], headers["ce-knativeerrorcode"]) == (asked.url, "422")
+    assert base64.b64decode(unquote(headers["ce-knativeerrordata"])) == problem[:768]
+
+
+def test_no_answer_is_a_500_with_the_reason() -> None:
+    """Where nobody answers, the status is 500 and the reason stands for the answer, as Knative has it."""
+
+    async def run() -> None:
+        nobody = ReservedPort()
+        async with stage({"asked": f"http://127.0.0.1:{nobody.number}/", "control": sink.url}, with_sink()) as on:
+            await on.post(event())
+            assert await on.broker.drain(WAIT_S)
+        nobody.release()
+
+    sink = Subscriber(lambda _: (204, {}, b""))
+    with sink.serving():
+        asyncio.run(run())
+    [(_, headers, _)] = sink.requests
+    assert headers["ce-knativeerrorcode"] == "500"
+    assert base64.b64decode(unquote(headers["ce-knativeerrordata"])).startswith(b"dispatch error: no answer")
+
+
+@pytest.mark.parametrize(
+    ("refusals", "answer", "requests", "kept"),
+    [
+        (2, (503, {}, b""), 3, True),
+        (9, (503, {}, b""), 4, False),
+        (9, (400, {}, b""), 1, False),
+        (9, (200, {"content-type": "text/plain"}, b"OK"), 4, False),
+        (0, (200, event(MADE), b"{}"), 1, True),
+    ],
+    ids=["recovers", "stays away", "refuses", "says OK", "replies"],
+)
+def test_the_dead_letter_sink_is_tried_as_hard_as_the_subscriber(
+    refusals: int, answer: Response, requests: int, kept: bool
+) -> None:
+    """A sink that recovers has the letter; what it never takes is lost and logged; a reply of its is nobody's."""
+
+    async def run() -> None:
+        async with stage({"asked": asked.url, "control": sink.url}, with_sink()) as on:
+            await on.post(event())
+            assert await on.broker.drain(WAIT_S)
+            assert [letter.kept for letter in on.broker.dead_letters] == [kept]
+            assert on.broker.counts["dead letters kept"] == kept
+            assert on.broker.counts["replies"] == 0
+
+    asked = Subscriber(lambda _: (400, {}, b""))
+    sink = Subscriber(lambda n: answer if n <= refusals or not refusals else (204, {}, b""))
+    with asked.serving(), sink.serving():
+        asyncio.run(run())
+    assert len(sink.requests) == requests
 
 
 def test_retry_after_is_waited_for() -> None:

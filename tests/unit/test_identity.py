@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from shared.errors import InvalidInput
 from shared.identity import (
     RANDOM_BITS,
+    SEAL,
+    SEALED_CHARS,
     Routing,
     content_identity,
     decision_id,
     policy_key,
     pseudonym,
     route,
+    seal,
     uniform,
 )
 
@@ -187,6 +190,45 @@ def test_pseudonyms_differ_by_key_kind_and_name() -> None:
 def test_pseudonyms_are_pinned() -> None:
     """Rows of years ago are erased by the pseudonym that a name has today."""
     assert pseudonym(KEY, "user", "ada@example.org") == "1adbe85667ad4f1b5f494d93d738b326"
+
+
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
+kinds = st.sampled_from(["user", "session", "subject"])
+
+
+@given(kinds, names)
+@example("user", "x" * 300)
+@example("user", SEAL)
+def test_a_sealed_name_stands_for_the_name(kind: str, name: str) -> None:
+    """It has the name's pseudonym, does not hold the name, is sealed once, and is too long where the name is."""
+    sealed = seal(KEY, kind, name)
+    assert pseudonym(KEY, kind, sealed) == pseudonym(KEY, kind, name)
+    assert seal(KEY, kind, sealed) == sealed
+    assert len(sealed) == max(SEALED_CHARS, len(name))
+    assert len(name) < 5 or name in SEAL or name.strip("." + "0123456789abcdef") == "" or name not in sealed
+
+
+@given(kinds, st.text("0123456789abcdef:.", max_size=80) | names)
+def test_nobody_else_can_seal(kind: str, text: str) -> None:
+    """What begins like a sealed name and was not made with the key is a name like another."""
+    name = SEAL + text
+    plain = hmac.digest(KEY, f"{kind}\0{name}".encode(), "sha256")[:16].hex()
+    assert pseudonym(KEY, kind, name) == plain
+
+
+def test_a_seal_holds_for_its_key_kind_and_text_alone() -> None:
+    """Sealed for a user it is no session's, with another key it is nobody's, and no character of it may change."""
+    ada = pseudonym(KEY, "user", "ada")
+    sealed = seal(KEY, "user", "ada")
+    assert pseudonym(KEY, "session", sealed) != pseudonym(KEY, "session", "ada")
+    assert pseudonym(b"another key entirely", "user", sealed) != ada
+    for at in range(SEALED_CHARS):
+        changed = sealed[:at] + ("0" if sealed[at] != "0" else "1") + sealed[at + 1 :]
+        assert pseudonym(KEY, "user", changed) != ada
+    for changed in (sealed + "x", sealed[:-1], sealed + ".x", sealed.upper(), sealed.replace(":", "é")):
+        assert pseudonym(KEY, "user", changed) != ada
+    bob = seal(KEY, "user", "bob")
+    assert pseudonym(KEY, "user", sealed[: len(SEAL) + 32] + bob[len(SEAL) + 32 :]) not in {ada, bob}
 
 
 @given(st.binary(max_size=50), st.binary(max_size=50))

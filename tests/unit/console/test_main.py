@@ -23,6 +23,15 @@ from functions.console.main import main
         ["simulate", "--scale", "nan"],
         ["simulate", "--floor", "1.5"],
         ["simulate", "--decisions", "1e400"],
+        ["deadletters"],
+        ["deadletters", "list", "--since", "yesterday"],
+        ["deadletters", "list", "--since", "2026-11-25T04:00:00"],
+        ["deadletters", "list", "--since", "999999d"],
+        ["deadletters", "list", "--limit", "0"],
+        ["deadletters", "replay"],
+        ["deadletters", "replay", "x"],
+        ["deadletters", "replay", "7", "--all"],
+        ["deadletters", "replay", "7", "--type", "t"],
     ],
 )
 def test_wrong_usage_ends_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,5 +66,5 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
-    for command in ("replay", "simulate", "serve", "migrate"):
+    for command in ("replay", "simulate", "serve", "migrate", "deadletters"):
         assert command in done.stdout

@@ -11,8 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.edge.contracts import FeedbackBatch, FeedbackIn, LearningDue, LoggedDecisions, PolicyIn, RecommendRequest
-from shared.edge.decoding import Bounds, decode, decode_each, decode_one_or_many, decode_time
+from shared.edge.decoding import (
+    Bounds,
+    decode,
+    decode_arguments,
+    decode_each,
+    decode_one_or_many,
+    decode_time,
+)
+from shared.edge.letters import DeadLettersAsked
 from shared.errors import InvalidInput, KnudgeError, TooLarge
+from shared.identity import seal
 from shared.settings import Settings
 
 RECOMMEND = msgspec.json.Decoder(RecommendRequest)
@@ -228,6 +237,46 @@ def test_any_json_in_a_context_is_decoded_or_refused(value: object) -> None:
     else:
         assert isinstance(accepted, list | str | float | bool | None)
         assert "\0" not in str(accepted)
+
+
+def test_a_sealed_name_fits_wherever_a_name_did() -> None:
+    """Bounds shorter than a sealed name let it pass, and nothing else that is too long; one that is longer is not it."""
+    bounds = Bounds(Settings(string_limit=8))
+    sealed = seal(b"0123456789abcdef", "user", "ada")
+    bounds.string(sealed, "user_id")
+    for text in ("x" * 9, "x" * len(sealed), seal(b"0123456789abcdef", "user", "a" * 300)):
+        with pytest.raises(TooLarge):
+            bounds.string(text, "user_id")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"limit": "0"}, "limit"),
+        ({"limit": "1001"}, "limit"),
+        ({"limit": "many"}, "limit"),
+        ({"before": "-1"}, "before"),
+        ({"before": "9" * 30}, "before"),
+        ({"since": "yesterday"}, "since"),
+        ({"since": "2026-01-01T00:00:00"}, "since"),
+        ({"open": "perhaps"}, "open"),
+        ({"tpye": "x"}, "tpye"),
+    ],
+)
+def test_arguments_of_a_query_are_refused_by_name(arguments: dict[str, str], field: str) -> None:
+    """What is no argument, or no value for one, is named."""
+    with pytest.raises(InvalidInput) as refused:
+        decode_arguments(DeadLettersAsked, arguments)
+    assert refused.value.field == field
+
+
+def test_arguments_of_a_query_are_typed() -> None:
+    """Text becomes numbers, truth and moments; what is left out has its default."""
+    asked = decode_arguments(
+        DeadLettersAsked, {"limit": "7", "open": "true", "since": "2026-01-01T00:00:00Z", "type": "t"}
+    )
+    assert asked == DeadLettersAsked("t", datetime(2026, 1, 1, tzinfo=UTC), True, None, 7)
+    assert decode_arguments(DeadLettersAsked, {}) == DeadLettersAsked()
 
 
 def test_a_batch_is_told_from_one_event() -> None:

@@ -89,6 +89,8 @@ ANSWERS: Mapping[tuple[str, str], Mapping[str, set[str]]] = {
     ("/v1/feedback", "post"): {"FeedbackAnswer": {"accepted", "duplicates"}},
     ("/v1/decisions", "post"): {"LoggedAnswer": {"accepted", "duplicates", "decision_ids"}},
 }
+EVENTS = {("/v1/dead-letters", "post")}
+"""What takes an event by its path."""
 TO_COME = {"PolicyIn": {"profile_features", "rules"}, "RecommendAnswer": {"experiment"}}
 """Fields that the design names and that a later stage brings: allowed, not yet required."""
 
@@ -171,7 +173,8 @@ def test_the_structure_is_that_of_openapi_3_1(api: dict[str, Any]) -> None:
             assert parameter["in"] in {"path", "query", "header", "cookie"}
             assert parameter["in"] != "path" or parameter["required"] is True
         if "requestBody" in operation:
-            assert operation["requestBody"]["content"]["application/json"]["schema"]
+            media = "application/cloudevents+json" if (path, method) in EVENTS else "application/json"
+            assert operation["requestBody"]["content"][media]["schema"]
     ids = [operation["operationId"] for *_, operation in operations(api) if "operationId" in operation]
     assert len(ids) == len(set(ids))
 
@@ -239,10 +242,21 @@ def test_a_single_event_and_a_batch_are_told_apart(api: dict[str, Any]) -> None:
 
 
 def test_a_new_policy_is_a_201(api: dict[str, Any]) -> None:
-    """PUT shows both statuses with which it succeeds; others show 200 alone."""
+    """PUT shows both statuses with which it succeeds, what takes an event an empty 204; others show 200 alone."""
     for path, method, operation in operations(api):
         succeeded = {status for status in operation["responses"] if status.startswith("2")}
-        assert succeeded == ({"200", "201"} if method == "put" else {"200"}), (path, method)
+        wanted = {"204"} if (path, method) in EVENTS else {"200", "201"} if method == "put" else {"200"}
+        assert succeeded == wanted, (path, method)
+        assert "content" not in operation["responses"].get("204", {})
+
+
+def test_the_arguments_of_a_query_are_there(api: dict[str, Any]) -> None:
+    """What a list of dead letters can be asked for is described with its type and bounds, and none of it is required."""
+    parameters = api["paths"]["/v1/dead-letters"]["get"]["parameters"]
+    asked = {each["name"]: each for each in parameters if each["in"] == "query"}
+    assert set(asked) == {"type", "since", "open", "before", "limit"}
+    assert asked["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
+    assert not any(each.get("required") for each in asked.values())
 
 
 def test_the_document_is_the_same_every_time() -> None:

@@ -14,6 +14,9 @@ TYPES = {
     "UnknownRoute": ("unknown-route", "There is nothing at this path", 404),
     "WrongMethod": ("wrong-method", "This path does not take that method", 405),
     "UnknownPolicy": ("unknown-policy", "No such policy", 404),
+    "UnknownDeadLetter": ("unknown-dead-letter", "No such dead letter", 404),
+    "NotKept": ("not-kept", "What this would need was not kept", 409),
+    "SinkUnavailable": ("sink-unavailable", "The sink does not take the event", 503),
     "UnknownEventType": ("unknown-event-type", "This function does not take events of that type", 422),
     "Conflict": ("conflict", "The request contradicts an earlier one", 409),
     "NotBootstrapped": (
@@ -76,7 +79,12 @@ def test_only_what_may_work_later_asks_to_come_back(error: type[errors.KnudgeErr
 def test_a_poison_event_is_not_tried_again(error: type[errors.KnudgeError]) -> None:
     """The broker gets a status that it retries exactly where a later attempt may succeed; the body says the same."""
     reply = problem_reply(error("what happened"), of_event=True)
-    may_work_later = error in {errors.NotBootstrapped, errors.Unavailable, errors.Overloaded}
+    may_work_later = error in {
+        errors.NotBootstrapped,
+        errors.Unavailable,
+        errors.SinkUnavailable,
+        errors.Overloaded,
+    }
     assert tried_again(reply.status) == may_work_later
     assert msgspec.json.decode(reply.body, type=Problem).status == reply.status
 
@@ -90,6 +98,20 @@ def test_text_of_any_kind_is_shown() -> None:
     """Details may hold quotes, NUL and any character; the body stays JSON."""
     detail = 'the action "\0\u2028😀" stands twice'
     assert msgspec.json.decode(problem_reply(errors.InvalidInput(detail)).body, type=Problem).detail == detail
+
+
+@pytest.mark.parametrize("text", ["x" * 5_000, "é" * 5_000, "\x01" * 5_000, "😀" * 400, "short"])
+def test_an_answer_to_an_event_is_handed_on_whole(text: str) -> None:
+    """A broker hands on 768 bytes of an answer: an answer to an event has no more, and still says what is at fault."""
+    for detail, field in [(text, None), (text, "body"), ("at fault", text), (text, text)]:
+        reply = problem_reply(errors.InvalidInput(detail, field=field), of_event=True)
+        problem = msgspec.json.decode(reply.body, type=Problem)
+        assert len(reply.body) <= 768
+        assert problem.detail
+        assert detail.startswith(problem.detail)
+        assert (field or "").startswith(problem.field or "")
+        whole = msgspec.json.decode(problem_reply(errors.InvalidInput(detail, field=field)).body, type=Problem)
+        assert whole.detail == detail
 
 
 def test_a_fault_tells_nothing_of_its_cause() -> None:

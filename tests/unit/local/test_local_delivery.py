@@ -8,9 +8,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from functions.local.cloudevents import Event
 from functions.local.delivery import Attempt, Outcome, deliver, retry_after_s
 from functions.local.triggers import Delivery
+from shared.events.envelopes import Event
 
 DELIVERY = Delivery(retry=3, backoff_policy="exponential", backoff_delay_s=0.5, timeout_s=1.0)
 REPLY = Event({"type": "t", "source": "s", "id": "i", "specversion": "1.0"}, None, b"")

@@ -14,6 +14,7 @@ import yaml
 from functions.local.triggers import (
     DEFAULT_DELIVERY,
     MANIFESTS,
+    DeadLetterSink,
     Delivery,
     duration_s,
     read_schedules,
@@ -22,6 +23,7 @@ from functions.local.triggers import (
 from shared.errors import Misconfigured
 
 CONFORMANCE = Path(os.environ.get("KNUDGE_CONFORMANCE", MANIFESTS.parent.parent / "shared" / "conformance"))
+SERVICE = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "control"}
 KIND_TO_SCHEMA = {"Broker": "broker.yaml", "Trigger": "trigger.yaml", "PingSource": "pingsource.yaml"}
 
 
@@ -72,6 +74,19 @@ def test_a_trigger_without_delivery_takes_the_brokers(manifests: Path) -> None:
     assert next(t for t in read_triggers(manifests) if t.name == "feedback-given").delivery == DEFAULT_DELIVERY
 
 
+def test_what_is_given_up_goes_to_the_dead_letter_sink(manifests: Path) -> None:
+    """Every trigger names the sink; one that does not has its broker's, whatever else it says of delivery."""
+    sink = DeadLetterSink("control", "/v1/dead-letters")
+    assert {trigger.dead_letter_sink for trigger in read_triggers()} == {sink}
+    change(manifests / "triggers" / "feedback-given.yaml", delivery={"retry": 2})
+    change(manifests / "triggers" / "decision-logged.yaml", delivery=None)
+    assert {trigger.dead_letter_sink for trigger in read_triggers(manifests)} == {sink}
+    change(manifests / "broker.yaml", delivery=None)
+    name_to_sink = {trigger.name: trigger.dead_letter_sink for trigger in read_triggers(manifests)}
+    assert name_to_sink["feedback-given"] is name_to_sink["decision-logged"] is None
+    assert name_to_sink["learning-due"] == sink
+
+
 def test_retry_alone_drops_the_back_off(manifests: Path) -> None:
     """A delivery that says only how often has no pauses, as in Knative."""
     change(manifests / "triggers" / "feedback-given.yaml", delivery={"retry": 2})
@@ -87,6 +102,11 @@ def test_retry_alone_drops_the_back_off(manifests: Path) -> None:
         {"delivery": {"retry": 1, "backoffDelay": "1s"}},
         {"delivery": {"retry": 1, "backoffPolicy": "random"}},
         {"delivery": {"retries": 1}},
+        {"delivery": {"deadLetterSink": {"uri": "http://elsewhere/"}}},
+        {"delivery": {"deadLetterSink": {"ref": SERVICE, "uri": "http://elsewhere/"}}},
+        {"delivery": {"deadLetterSink": {"ref": SERVICE, "uri": "//elsewhere/"}}},
+        {"delivery": {"deadLetterSink": {"ref": SERVICE, "CACerts": "x"}}},
+        {"delivery": {"deadLetterSink": {"ref": {"apiVersion": "v1", "kind": "Service", "name": "control"}}}},
         {"subscriber": {"uri": "http://elsewhere"}},
         {"subscriber": {"ref": {"apiVersion": "v1", "kind": "Service", "name": "learn"}}},
     ],

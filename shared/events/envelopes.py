@@ -1,7 +1,8 @@
-"""CloudEvents as the broker passes them on: attributes it reads, data it does not.
+"""CloudEvents as those handle them who pass them on or keep them: every attribute is read, data is not.
 
 Reading is the SDK's, in binary, structured and batched mode; data stays the bytes that were sent, so that nothing is lost or
-mended on the way. Writing is binary mode, with attribute values percent-encoded as the HTTP binding demands.
+mended on the way. Writing is binary mode, with attribute values percent-encoded as the HTTP binding demands. Functions that
+use an event's data read it with `shared.events.cloudevents`, which is stricter and quicker.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from cloudevents.exceptions import GenericException
-from cloudevents.http import CloudEvent, from_http
-
 from shared.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from cloudevents.http import CloudEvent
 
 STRUCTURED, BATCHED = "application/cloudevents+json", "application/cloudevents-batch+json"
 REQUIRED = ("specversion", "id", "source", "type")
@@ -37,7 +38,7 @@ class Event:
     `hops`: how many replies led to it; bounds a loop of functions that answer one another.
     """
 
-    attributes: Mapping[str, str]
+    attributes: dict[str, str]
     content_type: str | None
     data: bytes
     hops: int = 0
@@ -48,6 +49,14 @@ class Event:
         if self.content_type is not None:
             headers["content-type"] = self.content_type
         return headers
+
+
+def header_text(value: bytes) -> str:
+    """Decode a header: UTF-8 if it is, else Latin-1, so that no byte is refused."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def is_event(headers: Mapping[str, str]) -> bool:
@@ -77,6 +86,9 @@ def read_events(headers: Mapping[str, str], body: bytes) -> list[Event]:
 
 def read_event(headers: Mapping[str, str], body: bytes) -> Event:
     """Return the one event of a request or a reply; raises `InvalidInput`."""
+    from cloudevents.exceptions import GenericException  # off the start-up path
+    from cloudevents.http import from_http
+
     if not is_event(headers):
         detail = f"no CloudEvent: neither ce- headers nor the content type {STRUCTURED}"
         raise InvalidInput(detail, field="content-type")
@@ -88,10 +100,12 @@ def read_event(headers: Mapping[str, str], body: bytes) -> Event:
     try:
         parsed = from_http(sdk_headers, body, data_unmarshaller=lambda data: data)
     except GenericException as error:
-        raise InvalidInput(f"no CloudEvent: {error}") from error
+        raise InvalidInput(f"no CloudEvent: {error}", field="body") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidInput(f"no CloudEvent: {error}", field="body") from error
     event = _event(parsed, is_structured=is_structured)
+    if not ("time" in members if isinstance(members, dict) else "ce-time" in sdk_headers):
+        event.attributes.pop("time", None)  # the SDK makes one of its own
     # A trace that came as an ordinary header travels on as the extension of the same name.
     if "traceparent" in headers and "traceparent" not in event.attributes:
         return replace(event, attributes={**event.attributes, "traceparent": headers["traceparent"]})

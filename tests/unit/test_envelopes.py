@@ -1,4 +1,4 @@
-"""Events pass through the local broker unharmed, and malformed ones are refused by name."""
+"""Events that are passed on stay unharmed, and malformed ones are refused by name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from functions.local.cloudevents import BATCHED, STRUCTURED, Event, read_event, read_events
 from shared.errors import InvalidInput
+from shared.events.envelopes import BATCHED, STRUCTURED, Event, read_event, read_events
 
 BINARY = {
     "content-type": "application/json",
@@ -56,6 +56,15 @@ def test_extensions_travel_on() -> None:
     assert event.headers()["ce-traceparent"] == trace
     assert event.headers()["ce-shard"] == "3"
     assert read_structured(structured(shard=3, first=True)).headers()["ce-first"] == "true"
+
+
+def test_no_time_is_made_up() -> None:
+    """An event that brings no time goes on without one, and one that brings any text goes on with that."""
+    assert "time" not in read_event(BINARY, b"").attributes
+    assert "time" not in read_structured(structured()).attributes
+    for time in ("2026-11-25T04:00:00.123456789Z", "yesterday"):
+        assert read_event(BINARY | {"ce-time": time}, b"").attributes["time"] == time
+        assert read_structured(structured(time=time)).attributes["time"] == time
 
 
 def test_a_trace_in_an_ordinary_header_becomes_the_extension() -> None:
