@@ -38,11 +38,13 @@ format: $(STAMP) ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-manifests: $(STAMP) ## render the overlays into build/manifests/{dev,staging,prod}.yaml
+manifests: $(STAMP) ## render the overlays into build/manifests/{dev,staging,prod}.yaml and check them
 	@command -v $(KUBECTL) > /dev/null || { echo "no $(KUBECTL) here: Debian's kubernetes-client has it, or name another by KUBECTL=" >&2; exit 1; }
 	@mkdir -p build/manifests
-	for environment in $(ENVIRONMENTS); do \
-	  $(KUBECTL) kustomize knative/overlays/$$environment > build/manifests/$$environment.yaml || exit 1; done
+	@for environment in $(ENVIRONMENTS); do \
+	  $(KUBECTL) kustomize knative/overlays/$$environment > build/manifests/$$environment.yaml 2> build/manifests/$$environment.log \
+	  || { cat build/manifests/$$environment.log >&2; exit 1; }; done
+	$(BIN)/python -m knative.checks $(ENVIRONMENTS:%=build/manifests/%.yaml) functions/*/func.yaml
 
 bench: $(STAMP) ## serving figures beside functions-framework's, in build/bench/serving.json
 	$(BIN)/python -m tests.performance.bench

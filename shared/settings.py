@@ -67,6 +67,9 @@ class Settings(msgspec.Struct, frozen=True):
     wake_up_ms: int = 250
     """Shortest time between two wake-ups for one policy from one process."""
 
+    training_lease_s: int = 30
+    """How long a training that died is kept from others; a running one renews it."""
+
     @classmethod
     def load(cls, environment: Mapping[str, str], needs: Iterable[str] = ()) -> Settings:
         """Return the settings in `environment`.
@@ -92,6 +95,8 @@ class Settings(msgspec.Struct, frozen=True):
         faults += [f"{variable(name)} is missing" for name in needs if not getattr(settings, name)]
         if settings.server_key and len(settings.server_key) < _KEY_CHARS:
             faults.append(f"{variable('server_key')} must have at least {_KEY_CHARS} characters")
+        if not settings.training_lease_s:
+            faults.append(f"{variable('training_lease_s')} must be at least 1")
         if settings.log_level.lower() not in _LOG_LEVELS:
             faults.append(f"{variable('log_level')} must be one of {', '.join(_LOG_LEVELS)}")
         if faults:

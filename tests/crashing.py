@@ -1,6 +1,6 @@
 """A function that kills itself at the worst moment: `python -m tests.crashing MOMENT NAME`.
 
-Hosts the real function; only the named step is replaced by SIGKILL.
+Hosts the real function, or runs the real Job where the name is `train`; only the named step is replaced by SIGKILL.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import signal
 import sys
 from typing import Any
 
+from functions.train import job
 from shared.edge import hosting
 
 MOMENTS = {
@@ -17,6 +18,10 @@ MOMENTS = {
     "between-commit-and-trim": ("functions.learn.handler", "trim_journal"),
     "between-commit-and-publish": ("functions.learn.handler", "publish"),
     "between-commit-and-wake-up": ("shared.edge.sink", "Sink.learning_due"),
+    "between-refit-and-commit": ("shared.storage.postgres_trainings", "Trainings.note"),
+    "between-commit-and-finish": ("shared.storage.postgres_trainings", "Trainings.finish"),
+    "between-finish-and-publish": ("functions.train.handler", "publish_missing"),
+    "between-publish-and-announce": ("shared.storage.postgres_trainings", "Trainings.announce"),
 }
 
 
@@ -33,7 +38,7 @@ def main() -> int:
         os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(owner, name, killed)
-    return hosting.main([sys.argv[2]])
+    return job.main([]) if sys.argv[2] == "train" else hosting.main([sys.argv[2]])
 
 
 if __name__ == "__main__":

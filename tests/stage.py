@@ -27,6 +27,8 @@ from functions.learn.func import learn
 from functions.local.servers import LocalServers
 from functions.recommend.func import door as recommend_door
 from functions.recommend.func import recommend
+from functions.train.func import door as train_door
+from functions.train.func import train
 from shared.edge.function import Function
 from shared.edge.http import HttpRequest, Reply, Request
 from shared.settings import Settings
@@ -37,12 +39,14 @@ TARGETS: dict[str, Callable[[HttpRequest], Awaitable[Reply]]] = {
     "feedback": feedback,
     "learn": learn,
     "control": control,
+    "train": train,
 }
 DOORS: dict[str, Function[Any]] = {
     "recommend": recommend_door,
     "feedback": feedback_door,
     "learn": learn_door,
     "control": control_door,
+    "train": train_door,
 }
 PLAY_S = 120.0
 """How long a test may play."""

@@ -64,6 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     migrate = commands.add_parser("migrate", help="bring the database schema up to date")
     migrate.set_defaults(run=_migrate)
 
+    train = commands.add_parser("train", help="refit policies from the whole history and publish them")
+    train.description = (
+        "Refit from the history in PostgreSQL ($KNUDGE_DATABASE_URL), publish to Redis ($KNUDGE_REDIS_URL), "
+        "tell the sink ($K_SINK) if there is one. Status 1: try again; 2: there is no such policy."
+    )
+    train.add_argument("--policy", metavar="NAME", help="(default: every policy)")
+    train.set_defaults(run=_train)
+
     dead_letters.add_to(commands, _add_url)
     return parser
 
@@ -191,6 +199,13 @@ def _migrate(_arguments: argparse.Namespace) -> int:
     from shared.storage import migrate
 
     return int(migrate.main() or 0)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from functions.train import job
+
+    environment = {name: value for name, value in os.environ.items() if name != job.EVENT_PATH}
+    return job.main([] if arguments.policy is None else ["--policy", arguments.policy], environment)
 
 
 def _positive(text: str) -> int:

@@ -1,7 +1,7 @@
 """One address for everything: the application that stands before the functions of a local run.
 
 `/v1/…` goes to the function that owns the path, `/functions/<name>/…` to that function with the prefix taken off, `POST /` to
-the broker; a function in a process of its own is reached through a proxy. `GET /` says what there is.
+the broker, `POST /jobsinks/<name>/` to that JobSink; a function in a process of its own is reached through a proxy. `GET /` says what there is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import msgspec
 
 from functions.local.broker import BODY_LIMIT, Broker
 from functions.local.http_client import HttpClient
+from functions.local.job_sink import JobSink
+from functions.local.triggers import JOB_SINKS
 from shared.edge.function import Function
 from shared.edge.http import Disconnected, HttpRequest, Reply, Request, WholeRequest, json_reply, read_body
 from shared.edge.problems import fault_reply, problem_reply
@@ -33,11 +35,18 @@ NOT_PASSED_ON = frozenset({"host", "connection", "content-length", "transfer-enc
 class Router:
     """Hosts `functions` and `broker`; `elsewhere`: the URLs of functions in other processes, by name."""
 
-    def __init__(self, functions: Mapping[str, Function[Any]], broker: Broker, elsewhere: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        functions: Mapping[str, Function[Any]],
+        broker: Broker,
+        elsewhere: Mapping[str, str],
+        job_sinks: Mapping[str, JobSink],
+    ) -> None:
         """Take functions that have started or are about to."""
         self._functions = functions
         self._broker = broker
         self._elsewhere = elsewhere
+        self._job_sinks = job_sinks
         self._client = HttpClient()
         self._is_closing = False
         self._under_way = 0
@@ -77,6 +86,11 @@ class Router:
         if path.startswith(PREFIX):
             name, _, rest = path.removeprefix(PREFIX).partition("/")
             return await self._reach(name, "/" + rest, request)
+        job_sink = self._job_sinks.get(path.removeprefix("/" + JOB_SINKS).rstrip("/"))
+        if job_sink is not None and path.startswith("/" + JOB_SINKS):
+            if method != "POST":
+                raise WrongMethod(f"{path} takes only POST", field="method")
+            return await job_sink.answer(request)
         if path in ("/", "/openapi.json") or path.startswith("/health/"):
             if method not in ("GET", "HEAD"):
                 raise WrongMethod(f"{path} takes only GET", field="method")
@@ -139,6 +153,9 @@ class Router:
             "name": "knudge",
             "functions": {name: f"{PREFIX}{name}/" for name in names},
             "routes": sorted({f"{r.method} {r.path}" for each in self._functions.values() for r in each.routes}),
+            "job_sinks": {
+                name: {"path": f"/{JOB_SINKS}{name}/", **each.counts} for name, each in self._job_sinks.items()
+            },
             "events": "POST / takes any CloudEvent 1.0 and delivers it by the triggers",
             "openapi": "/openapi.json",
             "broker": {"held": self._broker.held, **self._broker.counts},

@@ -1,8 +1,8 @@
 """A whole Knudge on one machine: servers, functions, broker and schedules, started and stopped in order.
 
-`recommend`, `feedback` and `control` run in this process behind one address, `learn` in a process of its own. Stopping goes
-from the outside in: refuse requests, let events through, flush the functions (whose last wake-ups still reach the learner), then
-the learner, then the servers.
+`recommend`, `feedback` and `control` run in this process behind one address, `learn` in a process of its own, `train` in one for
+each event. Stopping goes from the outside in: refuse requests, let events through, flush the functions (whose last wake-ups still
+reach the learner), then a training, which rolls back, then the learner, then the servers.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from functions.local.binaries import LocalServerError
 from functions.local.broker import Broker
 from functions.local.http_client import HttpClient
+from functions.local.job_sink import JobSink
 from functions.local.ports import ReservedPort
 from functions.local.postgres_server import PostgresServer
 from functions.local.redis_server import RedisServer
@@ -29,10 +30,11 @@ from functions.local.router import Router
 from functions.local.schedule import keep
 from functions.local.server_process import ServerProcess
 from functions.local.servers import LocalServers
-from functions.local.triggers import MANIFESTS, read_schedules, read_triggers
+from functions.local.triggers import JOB_SINKS, MANIFESTS, read_job_sinks, read_schedules, read_triggers
 from shared.edge.function import Function
 from shared.edge.hosting import load
 from shared.edge.server import Server
+from shared.errors import Misconfigured
 from shared.observability.exposition import serve_metrics
 from shared.observability.metrics import Metrics
 from shared.settings import Settings, variable
@@ -104,8 +106,19 @@ class LocalRun:
         opened.push_async_callback(asyncio.to_thread, learner.stop)
         self._spawn_learner(learner)
 
-        broker = Broker(read_triggers(MANIFESTS), self._address_of)
-        router = Router(self._functions, broker, {LEARNER: self._learner_url})
+        triggers, schedules = read_triggers(MANIFESTS), read_schedules(MANIFESTS)
+        job_sinks = {
+            plan.name: JobSink(plan, ROOT, data, self.servers.guard, self._environment)
+            for plan in read_job_sinks(MANIFESTS)
+        }
+        _check_recipients(
+            {each.subscriber for each in triggers} | {each.subscriber for each in schedules}, set(job_sinks)
+        )
+        for job_sink in job_sinks.values():
+            job_sink.start()
+            opened.push_async_callback(job_sink.stop)
+        broker = Broker(triggers, self._address_of)
+        router = Router(self._functions, broker, {LEARNER: self._learner_url}, job_sinks)
         settings = self._settings
         self._share_metrics(settings.metrics_port)
         for function in self._functions.values():
@@ -116,9 +129,7 @@ class LocalRun:
         opened.push_async_callback(_flush, router, broker, self._functions)
         await _wait_ready(client, self._learner_url, learner)
 
-        jobs: list[Coroutine[Any, Any, None]] = [
-            keep(each, self._address_of, client) for each in read_schedules(MANIFESTS)
-        ]
+        jobs: list[Coroutine[Any, Any, None]] = [keep(each, self._address_of, client) for each in schedules]
         jobs.append(self._watch(learner))
         for job in jobs:
             opened.push_async_callback(_cancel, asyncio.create_task(job))
@@ -128,6 +139,8 @@ class LocalRun:
         return f"http://127.0.0.1:{self._learner_port.number}/"
 
     def _address_of(self, name: str) -> str:
+        if name.startswith(JOB_SINKS):
+            return f"{self.address}/{name}/"
         return self._learner_url if name == LEARNER else f"{self.address}/functions/{name}/"
 
     def _spawn_learner(self, learner: ServerProcess) -> None:
@@ -174,6 +187,12 @@ class LocalRun:
                         await asyncio.to_thread(start)
                     except (LocalServerError, OSError):
                         LOG.exception("%s did not start", name)
+
+
+def _check_recipients(recipients: set[str], job_sinks: set[str]) -> None:
+    known = {LEARNER, *HERE, *(JOB_SINKS + name for name in job_sinks)}
+    if unknown := sorted(recipients - known):
+        raise Misconfigured(f"nothing is deployed that {MANIFESTS.name}/ delivers to: {', '.join(unknown)}")
 
 
 async def _flush(router: Router, broker: Broker, functions: Mapping[str, Function[Any]]) -> None:

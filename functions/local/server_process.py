@@ -93,6 +93,14 @@ class ServerProcess:
                 raise LocalServerError(f"{self.name} did not get ready in {START_TIMEOUT_S:g} s:\n{self.log_tail()}")
             time.sleep(POLL_S)
 
+    def take_exit_code(self) -> int | None:
+        """Return the exit code of a process that has ended by itself, once; None while it runs and afterwards."""
+        if self._process is None or (code := self._process.poll()) is None:
+            return None
+        self._guard.forget(self._process.pid)
+        self._process = None
+        return code
+
     def stop(self) -> None:
         """Ask the process to end, then insist; return when it has ended."""
         for stop_signal in self._stop_signals:

@@ -1,7 +1,10 @@
 """The eventing manifests as records: what the deployed broker is told is what the local runner does.
 
-Reads `broker.yaml`, `triggers/*.yaml` and `schedules/*.yaml`. What a manifest says and this reader does not understand is an
-error, never ignored: else the local run would quietly differ from the deployed one.
+Reads `broker.yaml`, `triggers/*.yaml`, `schedules/*.yaml` and `jobsink.yaml`. What a manifest says and this reader does not understand is an
+error, never ignored: else the local run would quietly differ from the deployed one. Of a JobSink's Job it plays what decides
+when a process runs, with what, and how often; what is a cluster's alone (image, resources, rights) it knows by name.
+
+A recipient is named by the name of its Knative Service, or by `jobsinks/` and the name of its JobSink.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from shared.errors import Misconfigured
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "eventing"
 BROKER_NAME = "knudge"
+JOB_SINKS = "jobsinks/"
 BackoffPolicy = Literal["linear", "exponential"]
 
 
@@ -57,7 +61,7 @@ class DeadLetterSink:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Deliver events whose attributes equal `attributes` to the service `subscriber`, else to `dead_letter_sink`."""
+    """Deliver events whose attributes equal `attributes` to the recipient `subscriber`, else to `dead_letter_sink`."""
 
     name: str
     attributes: Mapping[str, str]
@@ -72,13 +76,33 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Send an event with `data` to the service `subscriber` whenever `cron` says so."""
+    """Send an event with `data` to the recipient `subscriber` whenever `cron` says so."""
 
     name: str
     cron: str
     data: bytes
     content_type: str
     subscriber: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """What a JobSink starts for each event: `command` with `environment` beside the settings.
+
+    `backoff_limit`: how often a failed process is followed by another; `deadline_s`: for all of them together;
+    `final_codes`: exit codes after which there is no other.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    backoff_limit: int
+    deadline_s: float
+    final_codes: frozenset[int]
+
+
+# What Kubernetes gives a Job that does not say how often.
+DEFAULT_BACKOFF_LIMIT = 6
 
 
 def read_triggers(folder: Path = MANIFESTS) -> tuple[Trigger, ...]:
@@ -94,6 +118,11 @@ def read_triggers(folder: Path = MANIFESTS) -> tuple[Trigger, ...]:
 def read_schedules(folder: Path = MANIFESTS) -> tuple[Schedule, ...]:
     """Return the schedules in `folder`, by name; raises `Misconfigured`."""
     return tuple(_schedule(path) for path in sorted((folder / "schedules").glob("*.yaml")))
+
+
+def read_job_sinks(folder: Path = MANIFESTS) -> tuple[JobPlan, ...]:
+    """Return what the JobSink in `folder` starts; raises `Misconfigured`."""
+    return (_job_plan(folder / "jobsink.yaml"),)
 
 
 def duration_s(text: str) -> float:
@@ -120,7 +149,7 @@ def _trigger(path: Path, fallback: Delivery, fallback_sink: DeadLetterSink | Non
     return Trigger(
         _name(path),
         {name: str(value) for name, value in wanted.items()},
-        _service(spec.get("subscriber"), path.name),
+        _recipient(spec.get("subscriber"), path.name),
         _delivery(spec.get("delivery"), path.name) or fallback,
         _dead_letter_sink(spec.get("delivery"), path.name) or fallback_sink,
     )
@@ -133,7 +162,7 @@ def _schedule(path: Path) -> Schedule:
         str(spec.get("schedule", "* * * * *")),
         str(spec.get("data", "")).encode(),
         str(spec.get("contentType", "")),
-        _service(spec.get("sink"), path.name),
+        _recipient(spec.get("sink"), path.name),
     )
 
 
@@ -154,6 +183,67 @@ def _delivery(given: Mapping[str, Any] | None, where: str) -> Delivery | None:
     )
 
 
+def _job_plan(path: Path) -> JobPlan:
+    """Read the one container that a JobSink's Job runs."""
+    job = _known(_spec(path, "JobSink", {"job"}).get("job") or {}, {"metadata", "spec"}, path.name)
+    spec = _known(job.get("spec") or {}, JOB_PLAYED | JOB_OF_THE_CLUSTER, path.name)
+    template = _known(spec.get("template") or {}, {"metadata", "spec"}, path.name)
+    pod = _known(template.get("spec") or {}, POD_PLAYED | POD_OF_THE_CLUSTER, path.name)
+    if pod.get("restartPolicy") != "Never":
+        raise Misconfigured(f"{path.name}: the local runner plays the restartPolicy Never only")
+    containers = pod.get("containers") or []
+    if len(containers) != 1:
+        raise Misconfigured(f"{path.name}: the local runner starts one container")
+    container = _known(containers[0], CONTAINER_PLAYED | CONTAINER_OF_THE_CLUSTER, path.name)
+    command = [*(container.get("command") or []), *(container.get("args") or [])]
+    if not command:
+        raise Misconfigured(f"{path.name}: the container must name its command")
+    return JobPlan(
+        _name(path),
+        tuple(str(word) for word in command),
+        {str(each["name"]): str(each["value"]) for each in container.get("env") or [] if "value" in each},
+        int(spec.get("backoffLimit", DEFAULT_BACKOFF_LIMIT)),
+        float(spec.get("activeDeadlineSeconds", "inf")),
+        _final_codes(spec.get("podFailurePolicy") or {}, path.name),
+    )
+
+
+JOB_PLAYED = {"backoffLimit", "activeDeadlineSeconds", "podFailurePolicy", "template"}
+JOB_OF_THE_CLUSTER = {"ttlSecondsAfterFinished", "parallelism", "completions", "podReplacementPolicy", "suspend"}
+POD_PLAYED = {"restartPolicy", "containers"}
+POD_OF_THE_CLUSTER = {
+    "serviceAccountName", "automountServiceAccountToken", "securityContext", "volumes", "terminationGracePeriodSeconds",
+    "enableServiceLinks", "nodeSelector", "tolerations", "affinity", "priorityClassName", "imagePullSecrets",
+}  # fmt: skip
+CONTAINER_PLAYED = {"name", "command", "args", "env"}
+CONTAINER_OF_THE_CLUSTER = {
+    "image", "imagePullPolicy", "envFrom", "resources", "securityContext", "volumeMounts", "workingDir",
+    "terminationMessagePolicy",
+}  # fmt: skip
+
+
+def _final_codes(policy: Mapping[str, Any], where: str) -> frozenset[int]:
+    """Return the exit codes that end a Job at once; what a pod's disruption means is the cluster's."""
+    codes: set[int] = set()
+    for rule in _known(policy, {"rules"}, where).get("rules") or []:
+        wanted = _known(rule, {"action", "onExitCodes", "onPodConditions"}, where).get("onExitCodes")
+        if wanted is None:
+            continue
+        _known(wanted, {"containerName", "operator", "values"}, where)
+        if (rule["action"], wanted.get("operator")) != ("FailJob", "In"):
+            raise Misconfigured(f"{where}: the local runner plays exit codes with FailJob and In only")
+        codes.update(int(code) for code in wanted["values"])
+    return frozenset(codes)
+
+
+def _recipient(given: Mapping[str, Any] | None, where: str) -> str:
+    """Return the recipient that a subscriber or sink refers to."""
+    reference = _known(given or {}, {"ref"}, where).get("ref") or {}
+    if (reference.get("apiVersion"), reference.get("kind")) == ("sinks.knative.dev/v1alpha1", "JobSink"):
+        return JOB_SINKS + str(reference["name"])
+    return _service(given, where)
+
+
 def _dead_letter_sink(given: Mapping[str, Any] | None, where: str) -> DeadLetterSink | None:
     """Read the sink of a delivery; a trigger that names none has its broker's, whatever else it says."""
     sink = (given or {}).get("deadLetterSink")
@@ -169,7 +259,7 @@ def _service(given: Mapping[str, Any] | None, where: str) -> str:
     """Return the name of the Knative Service that a subscriber or sink refers to."""
     reference = _known(given or {}, {"ref"}, where).get("ref") or {}
     if (reference.get("apiVersion"), reference.get("kind")) != ("serving.knative.dev/v1", "Service"):
-        raise Misconfigured(f"{where}: the local runner delivers to Knative Services by `ref` only")
+        raise Misconfigured(f"{where}: the local runner delivers to Knative Services and JobSinks by `ref` only")
     return str(reference["name"])
 
 

@@ -49,12 +49,13 @@ class Sink:
         if not self._url:
             _log.warning("K_SINK is not set: no events are sent, learning waits for its sweep")
 
-    async def send(self, event_type: str, data: object) -> bool:
-        """Send one event; return whether the sink took it."""
+    async def send(self, event_type: str, data: object, *, event_id: str | None = None) -> bool:
+        """Send one event; return whether the sink took it. `event_id`: the same for what may be sent twice."""
         if not self._url:
             return False
         trace = current_trace.get()
-        event = new_event(event_type, self._function, data, traceparent=trace.traceparent if trace else None)
+        traceparent = trace.traceparent if trace else None
+        event = new_event(event_type, self._function, data, traceparent=traceparent, event_id=event_id)
         try:
             await self._post(binary_headers(event), event.data)
         except (OSError, ValueError) as error:

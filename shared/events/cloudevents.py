@@ -99,12 +99,14 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def new_event(event_type: str, function: str, data: object, *, traceparent: str | None = None) -> Event:
-    """Return an event of ours, with a fresh id and the present time."""
+def new_event(
+    event_type: str, function: str, data: object, *, traceparent: str | None = None, event_id: str | None = None
+) -> Event:
+    """Return an event of ours, with a fresh id unless one is given, and the present time."""
     return Event(
         type=event_type,
         source=f"{SOURCE_PREFIX}{function}",
-        id=str(uuid4()),
+        id=event_id or str(uuid4()),
         data=msgspec.json.encode(data),
         time=datetime.now(UTC).isoformat(),
         traceparent=traceparent,

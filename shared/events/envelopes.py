@@ -50,6 +50,21 @@ class Event:
             headers["content-type"] = self.content_type
         return headers
 
+    def structured(self) -> bytes:
+        """Return the event in structured mode: data as JSON where it is JSON, else in base64."""
+        members: dict[str, object] = dict(self.attributes)
+        if self.content_type is not None:
+            members["datacontenttype"] = self.content_type
+        is_json = JSON_TYPE.match(self.content_type or "application/json") is not None
+        try:
+            if self.data and is_json:
+                members["data"] = json.loads(self.data)
+        except (ValueError, RecursionError):
+            is_json = False
+        if self.data and not is_json:
+            members["data_base64"] = base64.b64encode(self.data).decode()
+        return json.dumps(members).encode()
+
 
 def header_text(value: bytes) -> str:
     """Decode a header: UTF-8 if it is, else Latin-1, so that no byte is refused."""

@@ -8,12 +8,13 @@ there, never by a cursor: commit order is not sequence order.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from shared.errors import UnknownPolicy
+from shared.evaluation.explained_variance import explained_variance
 from shared.identity import policy_key, route
 from shared.policies.posterior import Outcome, Posterior, learn, merge, snapshot_of
 from shared.policies.rewards import item_rewards
@@ -25,7 +26,6 @@ from shared.vocabulary import Decision, Feedback, PolicySpec
 _LOCKS = 0x6B6E_7564
 _ANY_FIRST, _ANY_LAST = 0.0, 4e9
 _PORTION = 5_000
-_NIL = "00000000-0000-0000-0000-000000000000"
 _posterior = msgspec.msgpack.Decoder(Posterior)
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -64,6 +64,8 @@ class LearningTransaction:
         self._policy = policy
         self._key = policy_key(policy)
         self._queries = queries("learning")
+        self.fitted = 0
+        """How many decisions of the history were fitted so far."""
 
     async def lock(self) -> State:
         """Take the policy's lock and return its state; raises `UnknownPolicy`."""
@@ -109,7 +111,7 @@ class LearningTransaction:
         await self._run("put_posterior", **names, statistics=_encode(posterior))
         await self._run("put_snapshot", **names, content=content)
         result.policy_version, result.snapshot_version, result.content = spec.version, snapshot_version, content
-        result.accuracy = explained(snapshot.estimates)
+        result.accuracy = explained_variance(snapshot.estimates)
         return result
 
     async def refit(self, spec: PolicySpec, as_of: float) -> Posterior:
@@ -125,27 +127,22 @@ class LearningTransaction:
     ) -> Posterior:
         """Return the posterior of the decisions made in [first, last), as of `as_of`.
 
-        `recount`: make the rewards anew from all feedback; else take them as they are counted.
+        `recount`: make the rewards, which are forgotten, anew from all feedback; else take them as they are counted.
         """
         posterior = Posterior(as_of)
-        after, after_id = 0.0, _NIL
-        while True:
-            portion = await self._rows(
-                "history",
-                policy=self._policy,
-                key=self._key,
-                after=after,
-                after_id=after_id,
-                first=first,
-                last=last,
-                most=_PORTION,
-            )
-            outcomes = [Outcome(row["decided_at"], action, shown=True) for row in portion for action in row["actions"]]
-            outcomes += await (self._revise(spec, portion) if recount else self._counted(portion))
-            posterior = learn(posterior, spec, outcomes, as_of)
-            if len(portion) < _PORTION:
-                return posterior
-            after, after_id = portion[-1]["decided_at"], portion[-1]["decision_id"]
+        parameters = {"policy": self._policy, "key": self._key, "first": first, "last": last}
+        async with self._connection.cursor(
+            name="history"
+        ) as cursor:  # one query, however long: portions of it come over
+            await cursor.execute(self._queries["history"], parameters)
+            while portion := await cursor.fetchmany(_PORTION):
+                outcomes = [
+                    Outcome(row["decided_at"], action, shown=True) for row in portion for action in row["actions"]
+                ]
+                outcomes += await (self._revise(spec, portion, anew=True) if recount else self._counted(portion))
+                posterior = learn(posterior, spec, outcomes, as_of)
+                self.fitted += len(portion)
+        return posterior
 
     async def base(self) -> Posterior | None:
         """Return the sealed part of the posterior."""
@@ -212,8 +209,8 @@ class LearningTransaction:
                 shown += [Outcome(decision["decided_at"], action, shown=True) for action in decision["actions"]]
         return shown, list(answered.values()), kept, parked
 
-    async def _revise(self, spec: PolicySpec, decisions: Sequence[Row]) -> list[Outcome]:
-        """Return how the rewards of these decisions change, and note the new ones."""
+    async def _revise(self, spec: PolicySpec, decisions: Sequence[Row], *, anew: bool = False) -> list[Outcome]:
+        """Return how the rewards of these decisions change, and note the new ones; `anew`: none is counted so far."""
         events: dict[str, list[Feedback]] = defaultdict(list)
         for row in await self._by_decision("feedback_of", decisions):
             events[row["decision_id"]].append(Feedback(**row))
@@ -221,7 +218,7 @@ class LearningTransaction:
             return []
         counted: dict[tuple[str, int], float] = {
             (row["decision_id"], row["position"]): row["reward"]
-            for row in await self._by_decision("rewards_of", decisions)
+            for row in ([] if anew else await self._by_decision("rewards_of", decisions))
         }
         outcomes = []
         changed = []
@@ -286,15 +283,3 @@ def learns_alike(one: PolicySpec, other: PolicySpec) -> bool:
 
 
 _LEARNING_FIELDS = ("reward", "reward_range", "default_reward", "reward_window_s", "expected_delay_s", "half_life_s")
-
-
-def explained(estimates: Iterable[Any]) -> float | None:
-    """Return the share of the rewards' variance that the means of the actions explain; None without variance."""
-    known = [(e.weight, e.total, e.squares) for e in estimates if e.weight > 0]
-    weight = sum(w for w, _, _ in known)
-    if weight <= 0:
-        return None
-    mean = sum(t for _, t, _ in known) / weight
-    variance = sum(s for _, _, s in known) - weight * mean * mean
-    within = sum(s - t * t / w for w, t, s in known)
-    return 1.0 - within / variance if variance > 1e-12 * weight else None

@@ -21,7 +21,7 @@ _TABLES = ("rewards", "feedback", "activations", "decisions")
 
 
 async def drop_expired(connection: Connection, before: float) -> int:
-    """Drop what is older than `before` (POSIX seconds): weeks, snapshots, dead letters; return how many weeks went.
+    """Drop what is older than `before` (POSIX seconds): weeks, snapshots, trainings, dead letters; return how many weeks went.
 
     A week whose tables are busy is left for the next time.
     """
@@ -37,6 +37,7 @@ async def drop_expired(connection: Connection, before: float) -> int:
             break
         dropped += 1
     await connection.execute(named["drop_old_snapshots"], {"before": before})
+    await connection.execute(named["drop_old_trainings"], {"before": before})
     await connection.execute(queries("dead_letters")["drop_old"], {"before": before})
     return dropped
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -72,6 +73,14 @@ class Run:
         """Return the sum of rewards that the demonstration policy has learned from."""
         _, policy = self.call("GET", "/v1/policies/demo")
         return float(sum(each["weight"] * (each["mean"] or 0.0) for each in policy["snapshot"]["actions"]))
+
+    def jobs(self, state: str) -> int:
+        """Return how many trainings are `done`, or `failed`."""
+        return int(self.call("GET", "/")[1]["job_sinks"]["train"].get(state, 0))
+
+    def has_jobs(self, state: str, count: int) -> bool:
+        """Say whether that many trainings are in that state."""
+        return self.jobs(state) == count
 
     def stop(self) -> tuple[int, str]:
         """Ask it to stop; return its exit code and its last words."""
@@ -193,8 +202,8 @@ def test_a_structured_event_may_go_straight_to_a_function(local: Run) -> None:
 
 def test_the_learner_takes_the_sweep(local: Run) -> None:
     """The event of the schedule, which no trigger carries, is one that the learner takes."""
-    [schedule] = read_schedules()
-    event = ping(schedule)
+    [sweep, _] = read_schedules()
+    event = ping(sweep)
     assert local.call("POST", "/functions/learn/", json.loads(event.data), event.headers())[0] == 204
 
 
@@ -214,6 +223,73 @@ def test_what_nobody_owns_is_a_problem(local: Run) -> None:
     for method, path, wanted in [("GET", "/v1/nothing", 404), ("POST", "/functions/nobody/", 404), ("POST", "/", 400)]:
         status, problem = local.call(method, path, None if method == "GET" else {})
         assert (status, problem["status"]) == (wanted, wanted)
+
+
+def test_a_training_starts_by_event(local: Run) -> None:
+    """A request to train goes by its trigger to the JobSink, and the Job publishes a later snapshot with equal estimates."""
+    status, _ = local.call(
+        "PUT", "/v1/policies/trained", {"kind": "thompson", "actions": ["a", "b"], "reward": {"click": 1.0}}
+    )
+    assert status == 201
+    for number in range(20):
+        _, decision = local.call("POST", "/v1/recommend", {"policy": "trained", "actions": ["a", "b"]})
+        if number % 3 == 0:
+            local.call("POST", "/v1/feedback", {"decision_id": decision["decision_id"], "kind": "click"})
+
+    def snapshot() -> tuple[int, dict[str, tuple[float, float | None]]]:
+        shown = local.call("GET", "/v1/policies/trained")[1]["snapshot"]
+        return shown["snapshot_version"], {each["action"]: (each["weight"], each["mean"]) for each in shown["actions"]}
+
+    def clicks() -> float:
+        return sum(weight * (mean or 0.0) for weight, mean in snapshot()[1].values())
+
+    assert wait_until(lambda: sum(weight for weight, _ in snapshot()[1].values()) == 20)
+    assert wait_until(lambda: clicks() == pytest.approx(7))
+    before, learned = snapshot()
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": "train-1",
+        "ce-source": "/test",
+        "ce-type": "dev.knudge.training.requested.v1",
+    }
+    done = local.jobs("done")
+    for count in (done + 1, done + 2):
+        assert local.call("POST", "/", {"policy": "trained"}, headers)[0] == 202
+        assert wait_until(functools.partial(local.has_jobs, "done", count))
+        assert snapshot()[0] == before + 1, "the second is the first again"
+    fitted = snapshot()[1]
+    assert {action: weight for action, (weight, _) in fitted.items()} == {a: w for a, (w, _) in learned.items()}
+    for action, (_, mean) in fitted.items():
+        assert mean == pytest.approx(learned[action][1], rel=1e-9)
+    lines = [json.loads(line) for line in (local.data / "train.log").read_text().splitlines()]
+    assert [line["policy"] for line in lines if line["message"] == "refitted"] == ["trained"]
+    assert "trained before" in [line["message"] for line in lines]
+    assert [path.name for path in local.data.glob("train-*")] == []
+
+
+def test_a_training_that_cannot_be_is_not_tried_again(local: Run) -> None:
+    """A poison request ends its Job at once, as its exit code says; what is no event is refused at the door."""
+    failed = local.jobs("failed")
+    headers = {"ce-specversion": "1.0", "ce-id": "poison-1", "ce-source": "/test"}
+    headers["ce-type"] = "dev.knudge.training.requested.v1"
+    assert local.call("POST", "/", {"policy": "nobody"}, headers)[0] == 202
+    assert wait_until(lambda: local.has_jobs("failed", failed + 1))
+    assert "there is no policy 'nobody'" in (local.data / "train.log").read_text()
+    assert local.call("POST", "/jobsinks/train/", {})[0] == 400
+    assert local.call("GET", "/jobsinks/train/")[0] == 405
+    assert local.call("POST", "/jobsinks/nobody/", {}, headers)[0] == 404
+
+
+def test_the_nightly_training_is_taken(local: Run) -> None:
+    """The event of the schedule is a training of every policy."""
+    [_, training] = read_schedules()
+    event = ping(training)
+    done = local.jobs("done")
+    path = f"/{training.subscriber}/"
+    assert local.call("POST", path, json.loads(event.data), event.headers())[0] == 202
+    assert wait_until(lambda: local.has_jobs("done", done + 1))
+    lines = [json.loads(line) for line in (local.data / "train.log").read_text().splitlines()]
+    assert "demo" in [line["policy"] for line in lines if line["message"] == "refitted"]
 
 
 def test_what_ends_by_itself_is_started_again(local: Run) -> None:

@@ -107,7 +107,7 @@ def test_a_sweep_learns_what_is_committed_while_redis_is_away(own_servers: Local
         assert [row["reward"] for row in stage.sql("select reward from rewards where decision_id = %s", decision)] == [
             1.0
         ]
-        assert stage.sql("select from pending where decision_id = %s", decision) == []
+        assert stage.sql("select 1 from pending where decision_id = %s", decision) == []
 
     run(own_servers, play)
 

@@ -125,18 +125,17 @@ where p.policy_key = %(key)s and d.decided_at = p.decided_at and d.decision_id =
       select from activations a where a.decided_at = d.decided_at and a.decision_id = d.decision_id))
 
 -- name: history
--- Every archived decision that counts as shown, oldest first, in portions: those after a given one.
+-- Every archived decision that counts as shown, oldest first. Read through a cursor.
 select extract(epoch from d.decided_at)::float8 as decided_at, d.decision_id::text as decision_id, d.actions
 from decisions d
 where d.policy = %(policy)s
-  and (d.decided_at, d.decision_id) > (to_timestamp(%(after)s), %(after_id)s::uuid)
   and d.decided_at >= to_timestamp(%(first)s) and d.decided_at < to_timestamp(%(last)s)
   and (not d.deferred or exists (
       select from activations a where a.decided_at = d.decided_at and a.decision_id = d.decision_id))
   and not exists (
       select from pending p
       where p.decision_id = d.decision_id and p.policy_key = %(key)s and p.subject in ('decision', 'activation'))
-order by d.decided_at, d.decision_id limit %(most)s
+order by d.decided_at, d.decision_id
 
 -- name: policies
 -- Every policy.

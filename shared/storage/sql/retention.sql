@@ -20,6 +20,10 @@ delete from snapshots s where exists (
     where n.policy = s.policy and n.snapshot_version > s.snapshot_version
       and n.created_at < to_timestamp(%(before)s) - interval '1 day')
 
+-- name: drop_old_trainings
+-- Trainings that began before the limit: nobody delivers their events again.
+delete from trainings where started_at < to_timestamp(%(before)s)
+
 -- name: drop_pending
 -- What waits for decisions of a week that goes.
 delete from pending where decided_at >= to_timestamp(%(first)s) and decided_at < to_timestamp(%(last)s)

