@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests bench bench-regret clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ manifests: $(STAMP) ## render the overlays into build/manifests/{dev,staging,pro
 	  $(KUBECTL) kustomize knative/overlays/$$environment > build/manifests/$$environment.yaml 2> build/manifests/$$environment.log \
 	  || { cat build/manifests/$$environment.log >&2; exit 1; }; done
 	$(BIN)/python -m knative.checks $(ENVIRONMENTS:%=build/manifests/%.yaml) functions/*/func.yaml
+
+schemas: $(STAMP) ## write the JSON Schema of every event type's data into eventing/schemas
+	$(BIN)/python -m knative.checks.event_schemas
 
 bench: $(STAMP) ## serving figures beside functions-framework's, in build/bench/serving.json
 	$(BIN)/python -m tests.performance.bench

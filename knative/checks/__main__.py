@@ -1,6 +1,6 @@
 """`python -m knative.checks [--schemas DIR] FILE...`: one line a fault; exit 1 if there is one.
 
-Each FILE is checked by itself, a rendered environment for instance; folders of sources are checked together.
+A FILE is a rendered environment, whose references are followed; of a folder of sources each object is checked by itself.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from knative.checks.checker import check, unchecked
-from knative.checks.documents import Document, Fault, read
+from knative.checks.checker import check, check_sources, unchecked
+from knative.checks.documents import Fault, read
 
 CONFORMANCE = "KNUDGE_CONFORMANCE"
 DEFAULT = Path("../shared/conformance")
@@ -34,7 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"skipped: Knative's schemas are not in {given.schemas}; its kinds meet the rules alone", file=sys.stderr)
         schemas = None
     faults: list[Fault] = []
-    together: list[Document] = []
     checked = 0
     for path in given.files:
         documents, unreadable = read([path])
@@ -44,12 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(
                 f"unchecked: {document.file}: {document.kind}/{document.name}: its schema is not here", file=sys.stderr
             )
-        if path.is_dir():
-            together += documents
-        else:
-            faults += check(documents, schemas)
-    if together:
-        faults += check(together, schemas)
+        faults += check_sources(documents, schemas) if path.is_dir() else check(documents, schemas)
     for fault in faults:
         print(fault)
     print(f"{checked} objects, {len(faults)} faults", file=sys.stderr)

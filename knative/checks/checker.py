@@ -41,6 +41,22 @@ def check(documents: Sequence[Document], schemas: Path | None) -> list[Fault]:
     return sorted(faults)
 
 
+def check_sources(documents: Sequence[Document], schemas: Path | None) -> list[Fault]:
+    """Return what is wrong with each object by itself, as it stands in the sources.
+
+    Kustomize has yet to add namespaces, images' tags and generated names, so that references and images are not looked at.
+    """
+    kinds = custom_kinds(schemas) if schemas is not None else None
+    rules = tuple(rule for rule in TEMPLATE_RULES if rule is not workloads.images)
+    faults: set[Fault] = set()
+    for document in documents:
+        if not is_func_yaml(document):
+            faults.update(_by_schema(document, kinds), _by_rules(document, rules))
+        elif schemas is not None:
+            faults.update(func_yaml_faults(document, schemas))
+    return sorted(faults)
+
+
 def unchecked(documents: Sequence[Document]) -> list[Document]:
     """Return the objects whose kinds are known but whose schemas nobody carries here."""
     return [document for document in documents if is_unchecked(document)]
@@ -55,10 +71,10 @@ def _by_schema(document: Document, kinds: CustomKinds | None) -> list[Fault]:
     return found
 
 
-def _by_rules(document: Document) -> Iterator[Fault]:
+def _by_rules(document: Document, template_rules: tuple[TemplateRule, ...] = TEMPLATE_RULES) -> Iterator[Fault]:
     for rule in DOCUMENT_RULES:
         yield from rule(document)
     template = pod_template(document)
     if template is not None:
-        for template_rule in (*TEMPLATE_RULES, *(KNATIVE_TEMPLATE_RULES if template.of_knative else ())):
+        for template_rule in (*template_rules, *(KNATIVE_TEMPLATE_RULES if template.of_knative else ())):
             yield from template_rule(template)

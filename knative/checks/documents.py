@@ -15,7 +15,7 @@ import yaml
 
 Mapping = dict[str, Any]
 UNREADABLE = "(unreadable)"
-KUSTOMIZE = "kustomize.config.k8s.io"
+KUSTOMIZATION = "kustomization.yaml"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -127,26 +127,35 @@ def dotted(path: Iterable[str | int]) -> str:
 def read(paths: Iterable[Path]) -> tuple[list[Document], list[Fault]]:
     """Return the objects of YAML files and of folders of them, and what cannot be read.
 
-    A folder's kustomizations and patches without a kind are no objects of the cluster and are left out.
+    A folder holds sources: kustomizations, and the patches and configurations that they name, are no objects and are left out.
     """
     documents: list[Document] = []
     faults: list[Fault] = []
     for path in paths:
-        found = sorted(path.rglob("*.yaml")) if path.is_dir() else [path]
-        for file in found:
+        for file in _sources(path) if path.is_dir() else [path]:
             try:
                 contents = list(yaml.load_all(file.read_text(), Loader=_Loader))
             except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
                 faults.append(Fault(str(file), UNREADABLE, "", " ".join(str(error).split())))
                 continue
             for content in contents:
-                if content is None:
-                    continue
-                if not isinstance(content, dict):
-                    faults.append(Fault(str(file), UNREADABLE, "", "a document must be a mapping"))
-                elif not text(content.get("apiVersion")).startswith(KUSTOMIZE):
+                if isinstance(content, dict):
                     documents.append(Document(str(file), content))
+                elif content is not None:
+                    faults.append(Fault(str(file), UNREADABLE, "", "a document must be a mapping"))
     return documents, faults
+
+
+def _sources(folder: Path) -> list[Path]:
+    """Return the files of objects below a folder."""
+    left_out: set[Path] = set()
+    for file in folder.rglob(KUSTOMIZATION):
+        left_out.add(file)
+        said = mapping(yaml.safe_load(file.read_text()))
+        named = [*(said.get("patchesStrategicMerge") or ()), *(said.get("configurations") or ())]
+        named += [text(patch.get("path")) for patch in items(said.get("patchesJson6902"))]
+        left_out.update(file.parent / name for name in named)
+    return [file for file in sorted(folder.rglob("*.yaml")) if file not in left_out]
 
 
 class _Loader(yaml.SafeLoader):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from typing import Any
 
@@ -113,3 +114,14 @@ def test_a_changed_setting_makes_a_new_revision(environment: str) -> None:
         [source] = container["envFrom"]
         assert ("ConfigMap", source["configMapRef"]["name"]) in there
         assert source["configMapRef"]["name"].removeprefix("knudge-config-").isalnum()
+
+
+def test_event_types_name_their_schemas() -> None:
+    """Each EventType names the file of its data's schema, and that schema's `$id`."""
+    found = [each for (kind, _), each in objects("dev").items() if kind == "eventing.knative.dev/EventType"]
+    assert len(found) == len(list((ROOT / "eventing/schemas").glob("*.json")))
+    for event_type in found:
+        attributes = {each["name"]: each.get("value") for each in event_type["spec"]["attributes"]}
+        schema = json.loads((ROOT / event_type["metadata"]["annotations"]["knudge.dev/schema"]).read_text())
+        assert attributes["dataschema"] == schema["$id"] == f"urn:knudge:event:{attributes['type']}"
+        assert event_type["metadata"]["name"] == attributes["type"]

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -198,6 +199,23 @@ def test_a_structured_event_may_go_straight_to_a_function(local: Run) -> None:
     event = {"specversion": "1.0", "id": "e2", "source": "/test", "type": "dev.knudge.learning.due.v1", "data": {}}
     headers = {"content-type": "application/cloudevents+json"}
     assert local.call("POST", "/functions/learn/", event, headers)[0] == 204
+
+
+def test_the_examples_of_events_by_hand_work(local: Run) -> None:
+    """The script that sends an event in each mode is taken by broker and function, and the policy learns from it."""
+    if shutil.which("curl") is None:
+        pytest.skip("no curl to send events with")
+    before = local.clicks()
+    sent = subprocess.run(
+        ["sh", ROOT / "eventing/examples/curl.sh", local.recommend()],
+        env={**os.environ, "BROKER": f"{local.url}/", "FEEDBACK": f"{local.url}/functions/feedback/"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S,
+    )
+    assert sent.stdout.splitlines() == ["binary: 202", "structured: 202", "batched: 204"], sent.stderr
+    assert wait_until(lambda: local.clicks() > before)
 
 
 def test_the_learner_takes_the_sweep(local: Run) -> None:

@@ -1,4 +1,4 @@
-"""The eventing manifests are read whole, are valid for Knative, and what the reader does not know is an error."""
+"""The eventing manifests are read whole, and what the reader does not know is an error."""
 
 from __future__ import annotations
 
