@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts bench-cold-start image image-test clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts bench-cold-start image image-test e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ manifests: $(STAMP) ## render the overlays into build/manifests/{dev,staging,pro
 
 schemas: $(STAMP) ## write the JSON Schema of every event type's data into eventing/schemas
 	$(BIN)/python -m knative.checks.event_schemas
+
+e2e: manifests ## end-to-end tests on the cluster that KUBECONFIG names, skipped without one (E2E=--keep leaves it installed)
+	$(BIN)/python -m pytest tests/e2e -m e2e --timeout=900 -o faulthandler_timeout=0 -rA $(E2E)
 
 bench: $(STAMP) ## serving figures beside functions-framework's, in build/bench/serving.json
 	$(BIN)/python -m tests.performance.bench
