@@ -14,7 +14,8 @@ import msgspec
 from knative.revisions.cluster import Cluster
 from knative.revisions.failure import ClusterFailure, WriteConflict
 from knative.revisions.pairing import generation_of, ready, served_before
-from knative.revisions.rollout import Plan, State, decode, encode, ended
+from knative.revisions.plan import Plan
+from knative.revisions.rollout import State, decode, encode, ended
 from knative.revisions.traffic import Targets, all_to
 from knative.revisions.views import Revision, Service
 from shared.errors import Misconfigured

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from knative.revisions.plan import Plan
 from shared.evaluation.non_inferiority import (
     MOST,
     TYPICAL,
@@ -19,9 +19,6 @@ from shared.evaluation.non_inferiority import (
     log_ratio,
 )
 from shared.evaluation.revision_moments import PairMoments, RevisionMoments
-
-if TYPE_CHECKING:
-    from knative.revisions.rollout import Plan
 
 
 class Evidence(msgspec.Struct, frozen=True):

@@ -20,7 +20,8 @@ from knative.revisions.counters import read_counters
 from knative.revisions.evidence import forecast
 from knative.revisions.failure import ClusterFailure, NotAllowed, NotThere, WriteConflict
 from knative.revisions.pairing import Nothing, pair, ready
-from knative.revisions.rollout import ARRIVES_S, Look, Move, Plan, PodCounters, State, advance, begin, decode, encode
+from knative.revisions.plan import Plan
+from knative.revisions.rollout import ARRIVES_S, Look, Move, PodCounters, State, advance, begin, decode, encode
 from knative.revisions.traffic import Targets, shares, steer
 from knative.revisions.views import Revision, Service
 from shared.errors import Conflict, KnudgeError, Misconfigured, Unavailable

@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from knative.revisions.rollout import Look, Plan, advance, begin
+from knative.revisions.plan import Plan
+from knative.revisions.rollout import Look, advance, begin
 from shared.evaluation.revision_moments import PairMoments, RevisionMoments
 
 DECISIONS_OF_A_USER = 3

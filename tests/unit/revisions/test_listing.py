@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from knative.revisions.listing import table
-from knative.revisions.rollout import Plan, begin, encode, ended
+from knative.revisions.plan import Plan
+from knative.revisions.rollout import begin, encode, ended
 from knative.revisions.traffic import Target
 from knative.revisions.views import Revision, Service
 

@@ -7,7 +7,8 @@ import pytest
 
 from knative.revisions.failure import NotThere
 from knative.revisions.pairing import Nothing, Pair, pair, served_before
-from knative.revisions.rollout import Plan, State
+from knative.revisions.plan import Plan
+from knative.revisions.rollout import State
 from knative.revisions.traffic import Target
 from knative.revisions.views import Revision, Service
 from shared.errors import InvalidInput

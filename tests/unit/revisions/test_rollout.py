@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from knative.revisions.evidence import forecast
+from knative.revisions.plan import Plan
 from knative.revisions.rollout import (
     ARRIVES_S,
     SETTLES_S,
     Look,
-    Plan,
     PodCounters,
     State,
     advance,
