@@ -16,8 +16,8 @@ import msgspec
 from shared.errors import UnknownPolicy
 from shared.evaluation.explained_variance import explained_variance
 from shared.identity import policy_key, route
-from shared.policies.posterior import Outcome, Posterior, learn, merge, snapshot_of
-from shared.policies.rewards import item_rewards
+from shared.policies.posterior import Outcome, Posterior, lacks_delays, learn, merge, snapshot_of
+from shared.policies.rewards import item_delays, item_rewards
 from shared.storage.postgres_connection import Connection, Row
 from shared.storage.queries import queries
 from shared.storage.redis_snapshots import encode_snapshot
@@ -95,7 +95,8 @@ class LearningTransaction:
         await self._run("delete_pending", ids=kept)
         await self._run("park_pending", ids=parked)
         result = Learned(self._policy, archived=len(archived), feedback=len(answered), more=more)
-        if state.learned is not None and not learns_alike(state.learned, state.spec):
+        is_other = state.learned is not None and not learns_alike(state.learned, state.spec)
+        if is_other or lacks_delays(state.posterior, state.spec):
             posterior = await self.refit(state.spec, now)
         elif outcomes or _is_stale(state, now):
             posterior = learn(state.posterior, state.spec, outcomes, now)
@@ -216,21 +217,31 @@ class LearningTransaction:
             events[row["decision_id"]].append(Feedback(**row))
         if not events:
             return []
-        counted: dict[tuple[str, int], float] = {
-            (row["decision_id"], row["position"]): row["reward"]
+        counted: dict[tuple[str, int], tuple[float, float | None]] = {
+            (row["decision_id"], row["position"]): (row["reward"], row["delay_s"])
             for row in ([] if anew else await self._by_decision("rewards_of", decisions))
         }
         outcomes = []
         changed = []
         for row in decisions:
-            name = row["decision_id"]
-            rewards = item_rewards(spec, row["decided_at"], row["actions"], events[name]) if name in events else []
-            for position, reward in enumerate(rewards):
-                before = counted.get((name, position))
-                if reward is not None and reward != before:
-                    outcomes.append(Outcome(row["decided_at"], row["actions"][position], False, before, reward))
+            name, at, actions = row["decision_id"], row["decided_at"], row["actions"]
+            if name not in events:
+                continue
+            rewards = item_rewards(spec, at, actions, events[name])
+            is_slow = spec.expected_delay_s is not None
+            delays = item_delays(spec, at, actions, events[name]) if is_slow else [None] * len(actions)
+            for position, (reward, delay_s) in enumerate(zip(rewards, delays, strict=True)):
+                before, delay_before_s = counted.get((name, position), (None, None))
+                if reward is not None and (reward, delay_s) != (before, delay_before_s):
+                    outcomes.append(Outcome(at, actions[position], False, before, reward, delay_before_s, delay_s))
                     changed.append(
-                        {"decided_at": row["decided_at"], "decision_id": name, "position": position, "reward": reward}
+                        {
+                            "decided_at": at,
+                            "decision_id": name,
+                            "position": position,
+                            "reward": reward,
+                            "delay_s": delay_s,
+                        }
                     )
         if changed:
             await self._run("put_rewards", rows=msgspec.json.encode(changed).decode())
@@ -244,6 +255,7 @@ class LearningTransaction:
                 by_id[row["decision_id"]]["decided_at"],
                 by_id[row["decision_id"]]["actions"][row["position"]],
                 after=row["reward"],
+                delay_after_s=row["delay_s"],
             )
             for row in await self._by_decision("rewards_of", decisions)
         ]

@@ -1,0 +1,77 @@
+"""Bandits played through the project's own `learn`, `snapshot_of` and `choose`: one decision a second."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import msgspec
+import numpy as np
+
+from shared.policies.choosing import Chooser
+from shared.policies.posterior import Outcome, Posterior, learn, snapshot_of
+from shared.vocabulary import Action, PolicySpec
+
+START = 1_700_000_000.0
+MATURE = ("a", "b", "c", "d")
+NEW = "new"
+
+
+def slow_rewards(
+    spec: PolicySpec,
+    seed: int,
+    *,
+    decisions: int = 40_000,
+    mean_delay_s: float = 5_000.0,
+    rates: tuple[float, float] = (0.10, 0.15),
+    history: int = 25_000,
+    are_delays_known: bool = True,
+    renewed_s: int = 20,
+) -> float:
+    """Return the regret of a policy to which an action of rate `rates[1]` comes beside four mature ones of `rates[0]`.
+
+    Each mature action was shown `history` times before its window began. Conversions come after exponential delays and
+    are lost beyond the window. A new snapshot is made every `renewed_s` decisions. `are_delays_known`: whether
+    outcomes say when their reward came; without it F stays as declared.
+    """
+    random = np.random.default_rng(seed)
+    mature, fresh = rates
+    window_s = spec.reward_window_s
+    old = START - 2 * window_s - 100.0
+    past = []
+    for action in MATURE:
+        delays_s = random.exponential(mean_delay_s, int(random.binomial(history, mature)))
+        past += [Outcome(old, action, shown=True)] * history
+        past += [
+            Outcome(old, action, after=1.0, delay_after_s=delay_s if are_delays_known else None)
+            for delay_s in delays_s.tolist()
+            if delay_s <= window_s
+        ]
+    posterior = learn(Posterior(), spec, past, START)
+    converts, delays = random.random(decisions), random.exponential(mean_delay_s, decisions)
+    draws = random.random(decisions).tolist()
+    due: dict[int, list[Outcome]] = defaultdict(list)
+    outcomes: list[Outcome] = []
+    regret = 0.0
+    for at in range(decisions):
+        now = START + at
+        outcomes += due.pop(at, [])
+        if at % renewed_s == 0:
+            posterior = learn(posterior, spec, outcomes, now)
+            chooser = Chooser(snapshot_of(posterior, spec, at + seed * decisions + 1))
+            outcomes = []
+        (item,) = chooser.choose({}, None, draws[at : at + 1])
+        rate = fresh if item.action == NEW else mature
+        regret += fresh - rate
+        outcomes.append(Outcome(now, item.action, shown=True))
+        if converts[at] < rate and delays[at] <= window_s:
+            delay_s = float(delays[at])
+            due[at + 1 + int(delay_s)].append(
+                Outcome(now, item.action, after=1.0, delay_after_s=delay_s if are_delays_known else None)
+            )
+    return regret
+
+
+def slow_policy(**changes: object) -> PolicySpec:
+    """Return the policy of `slow_rewards`: Thompson, a window of four mean delays."""
+    spec = PolicySpec("slow", 1, "thompson", {}, tuple(map(Action, (*MATURE, NEW))), reward_window_s=20_000.0)
+    return msgspec.structs.replace(spec, **changes)
