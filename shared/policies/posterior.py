@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from shared.policies.arrival import Arrival, delay_bin
+from shared.policies.kinds import completed
 from shared.policies.silence import silence_weights
 from shared.vocabulary import Estimate, PolicySpec, Snapshot, Tally
 
@@ -171,7 +172,7 @@ def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -
         policy_version=spec.version,
         snapshot_version=snapshot_version,
         kind=spec.kind,
-        parameters=spec.parameters,
+        parameters=completed(spec.kind, spec.parameters),
         actions=spec.actions,
         estimates=tuple(Estimate(action, *estimate) for action, estimate in sums.items()),
         exploration_floor=spec.exploration_floor,

@@ -75,3 +75,23 @@ def slow_policy(**changes: object) -> PolicySpec:
     """Return the policy of `slow_rewards`: Thompson, a window of four mean delays."""
     spec = PolicySpec("slow", 1, "thompson", {}, tuple(map(Action, (*MATURE, NEW))), reward_window_s=20_000.0)
     return msgspec.structs.replace(spec, **changes)
+
+
+def bernoulli_regret(kind: str, seed: int, *, decisions: int = 10_000, renewed: int = 10) -> float:
+    """Return the regret among ten actions that earn 1 to 10 %, with a new snapshot every `renewed` decisions."""
+    random = np.random.default_rng(seed)
+    rates = [0.01 * (at + 1) for at in range(10)]
+    own = tuple(Action(str(at)) for at in range(10))
+    spec = PolicySpec("rare", 1, kind, {}, own, exploration_floor=0.0)
+    posterior, outcomes, regret = Posterior(), list[Outcome](), 0.0
+    luck, draws = random.random(decisions), random.random(decisions).tolist()
+    for at in range(decisions):
+        if at % renewed == 0:
+            posterior = learn(posterior, spec, outcomes, START)
+            chooser = Chooser(snapshot_of(posterior, spec, at + 1))
+            outcomes = []
+        (item,) = chooser.choose({}, None, draws[at : at + 1])
+        rate = rates[int(item.action)]
+        regret += rates[-1] - rate
+        outcomes.append(Outcome(START, item.action, True, None, float(luck[at] < rate)))
+    return regret

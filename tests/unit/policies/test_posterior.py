@@ -227,7 +227,7 @@ def test_forgetting_never_goes_below_the_prior() -> None:
     last = (11.0, 3.0)
     for lives in range(0, 200, 3):
         snapshot = snapshot_of(advance(posterior, spec, AT + lives * HALF_LIFE_S), spec, 1)
-        first, second = Thompson(snapshot)._parameters(snapshot.estimates)
+        first, second = Thompson(snapshot)._posterior(snapshot.estimates)
         assert 2.0 <= first[0] <= last[0]
         assert second[0] == 3.0
         last = (float(first[0]), float(second[0]))
