@@ -95,3 +95,33 @@ def bernoulli_regret(kind: str, seed: int, *, decisions: int = 10_000, renewed: 
         regret += rates[-1] - rate
         outcomes.append(Outcome(START, item.action, True, None, float(luck[at] < rate)))
     return regret
+
+
+def swapped_regret(
+    spec: PolicySpec, seed: int, *, swaps: int = 20, every: int = 2_000, renewed: int = 20, rotates: bool = False
+) -> float:
+    """Return the regret among five actions, one of mean .6 and four of .3, when the best changes places.
+
+    Every `every` decisions the .6 swaps with the .3 of the second action, and back again; where it `rotates`, with that of the
+    next action in turn. One decision a second.
+    """
+    random = np.random.default_rng(seed)
+    decisions = every * (swaps + 1)
+    luck, draws = random.random(decisions), random.random(decisions).tolist()
+    posterior, outcomes, regret = Posterior(), list[Outcome](), 0.0
+    for at in range(decisions):
+        if at % renewed == 0:
+            posterior = learn(posterior, spec, outcomes, START + at)
+            chooser = Chooser(snapshot_of(posterior, spec, seed * decisions + at + 1))
+            outcomes = []
+        (item,) = chooser.choose({}, None, draws[at : at + 1])
+        best = str(at // every % (5 if rotates else 2))
+        mean = 0.6 if item.action == best else 0.3
+        regret += 0.6 - mean
+        outcomes.append(Outcome(START + at, item.action, True, None, float(luck[at] < mean)))
+    return regret
+
+
+def swapped_policy(half_life_s: float | None, kind: str = "thompson") -> PolicySpec:
+    """Return the policy of `swapped_regret`: Thompson sampling with that half-life."""
+    return PolicySpec("swapped", 1, kind, {}, tuple(Action(str(at)) for at in range(5)), half_life_s=half_life_s)
