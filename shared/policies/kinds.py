@@ -1,16 +1,25 @@
-"""Every kind of policy by name. A new algorithm is a file beside this one and a line here."""
+"""Every kind of policy by name. A new algorithm is a file beside this one and a line here.
+
+A name may stand in both tables: which algorithm it is depends on whether the policy names features.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared.policies.algorithm import Kind
+from shared.policies.algorithm import ContextualKind, Kind
 from shared.policies.epsilon_greedy import EpsilonGreedy
 from shared.policies.kl_ucb import KlUcb
+from shared.policies.lin_epsilon_greedy import LinEpsilonGreedy
+from shared.policies.lin_softmax import LinSoftmax
+from shared.policies.lin_thompson import LinThompson
+from shared.policies.lin_ucb import LinUcb
 from shared.policies.softmax import Softmax
+from shared.policies.square_cb import SquareCb
 from shared.policies.thompson import Thompson
 from shared.policies.top_two_thompson import TopTwoThompson
 from shared.policies.ucb1 import Ucb1
+from shared.vocabulary import PolicySpec
 
 KINDS: Mapping[str, Kind] = {
     "epsilon_greedy": EpsilonGreedy,
@@ -20,9 +29,19 @@ KINDS: Mapping[str, Kind] = {
     "top_two_thompson": TopTwoThompson,
     "ucb1": Ucb1,
 }
+"""Kinds that look at nothing but the action."""
+
+CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = {
+    "epsilon_greedy": LinEpsilonGreedy,
+    "lin_thompson": LinThompson,
+    "lin_ucb": LinUcb,
+    "softmax": LinSoftmax,
+    "square_cb": SquareCb,
+}
+"""Kinds that look at the context and at the features of actions."""
 
 
-def completed(kind: str, parameters: Mapping[str, float]) -> dict[str, float]:
-    """Return the parameters with every default that is a number: a snapshot keeps its own when a default changes."""
-    known = {name: each.default for name, each in KINDS[kind].PARAMETERS.items() if each.default is not None}
-    return known | dict(parameters)
+def completed(spec: PolicySpec) -> dict[str, float]:
+    """Return the policy's parameters with every default that is a number: a snapshot keeps them when a default changes."""
+    kind = KINDS[spec.kind] if spec.features is None else CONTEXTUAL_KINDS[spec.kind]
+    return {name: each.default for name, each in kind.PARAMETERS.items() if each.default is not None} | spec.parameters

@@ -3,27 +3,35 @@
 The state is a sum over decisions, so it can be built in any order and merged. A decision made at time t weighs
 2^(-(as_of - t) / half_life_s), or 1 without a half-life: what is forgotten leaves the prior, which stands outside the
 sum, and never less. Where the policy declares an expected delay, decisions are kept apart by time inside the reward
-window, because what silence is worth depends on their age (`arrival`); afterwards they are merged.
+window, because what silence is worth depends on their age (`arrival`, `silence`); afterwards they are merged. The delays
+of their answers are counted by the same buckets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from math import floor
 
 import msgspec
 import numpy as np
 
-from shared.policies.arrival import Arrival, delay_bin
+from shared.policies import delays, linear_learning
+from shared.policies.arrays import encode, read
+from shared.policies.arrival import Arrival
+from shared.policies.delays import Delays
 from shared.policies.kinds import completed
-from shared.policies.silence import silence_weights
-from shared.vocabulary import Estimate, PolicySpec, Snapshot, Tally
+from shared.policies.linear_fit import RIDGE, LinearModel, encode_model, fit
+from shared.policies.linear_learning import LinearStatistics, emptied
+from shared.policies.silence import answer_rates, silence_weights
+from shared.vocabulary import Context, Estimate, FeatureSpec, PolicySpec, Snapshot, Tally
 
 SETTLED = -1
 """The bucket of decisions whose age no longer matters."""
 
 _BUCKETS_PER_WINDOW = 64
+_LINEAR_BUCKETS = 16
+"""Fewer, because each holds matrices."""
 _NOTHING = Tally()
 
 
@@ -31,8 +39,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What changed for one item of one decision.
 
     `shown`: it counts as shown from now on. `before`, `after`: its reward as counted so far and from now on, None
-    for no feedback. `delay_before_s`, `delay_after_s`: how long after the decision the first feedback of those rewards
-    occurred, where the policy declares that rewards are slow.
+    for no feedback. `context`, and `features` of the action: for policies that look at them. `delay_before_s`,
+    `delay_after_s`: how long after the decision the first feedback of those rewards occurred, where rewards are slow.
     """
 
     decided_at: float
@@ -40,26 +48,48 @@ class Outcome(msgspec.Struct, frozen=True):
     shown: bool = False
     before: float | None = None
     after: float | None = None
+    context: Context = {}
+    features: Context = {}
     delay_before_s: float | None = None
     delay_after_s: float | None = None
 
 
-class Posterior(msgspec.Struct, frozen=True):
+class Posterior(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tallies by decision-time bucket and action, weighted as seen from `as_of`.
 
-    `delays`: the weight of answers by decision-time bucket and bin of delay, kept for slow rewards.
+    `linear`: the sums of a policy that looks at features. `delays`: the weight of answers by decision-time bucket and bin
+    of delay, kept for slow rewards.
     """
 
     as_of: float = 0.0
     buckets: dict[int, dict[str, Tally]] = {}
-    delays: dict[int, dict[int, float]] = {}
+    linear: LinearStatistics | None = None
+    delays: Delays = {}
+
+
+encode_posterior = encode
+"""Writes a posterior as PostgreSQL keeps it."""
+decode_posterior = msgspec.msgpack.Decoder(Posterior, dec_hook=read).decode
+"""Reads what `encode_posterior` wrote."""
+
+
+def nothing_learned(spec: PolicySpec, like: Posterior, as_of: float = 0.0) -> Posterior:
+    """Return a posterior that knows nothing, its columns those of `like` where they mean the same."""
+    if spec.features is None:
+        return Posterior(as_of)
+    known = like.linear
+    if known is None or known.spec != spec.features:
+        return Posterior(as_of, linear=LinearStatistics(spec.features))
+    return Posterior(as_of, linear=emptied(known))
 
 
 def learn(posterior: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome], as_of: float) -> Posterior:
     """Return the posterior that also knows `outcomes`, seen from `as_of` (or the posterior's own, if that is later)."""
     aged = advance(posterior, spec, as_of)
+    if spec.features is not None:
+        outcomes = list(outcomes)
     sums: dict[int, dict[str, list[float]]] = {}
-    delays: dict[int, dict[int, float]] = {}
+    counts: Delays = {}
     for outcome in outcomes:
         weight = _weight(spec, aged.as_of - outcome.decided_at)
         index = _bucket(spec, outcome.decided_at, aged.as_of)
@@ -78,87 +108,49 @@ def learn(posterior: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome], a
             tally[2] += weight * outcome.after
             tally[3] += weight * outcome.after * outcome.after
         if spec.expected_delay_s is not None:
-            for delay_s, change in ((outcome.delay_before_s, -weight), (outcome.delay_after_s, weight)):
-                if delay_s is not None:
-                    row, bin_ = delays.setdefault(index, {}), delay_bin(delay_s, spec.reward_window_s)
-                    row[bin_] = row.get(bin_, 0.0) + change
+            delays.count(counts, index, -weight, outcome.delay_before_s, spec.reward_window_s)
+            delays.count(counts, index, weight, outcome.delay_after_s, spec.reward_window_s)
     added = {bucket: {action: Tally(*tally) for action, tally in row.items()} for bucket, row in sums.items()}
-    return Posterior(aged.as_of, _added(aged.buckets, added), _counted(aged.delays, delays))
+    linear = _learned_linear(aged, spec, outcomes)
+    return Posterior(aged.as_of, _added(aged.buckets, added), linear, delays.joined(aged.delays, counts))
 
 
 def merge(one: Posterior, other: Posterior, spec: PolicySpec) -> Posterior:
-    """Return the posterior that knows what either knows; the two must have seen different decisions."""
+    """Return the posterior that knows what either knows; the two must have seen different decisions.
+
+    What `other` knows of features is left out where it was learned of other features than `one` looks at.
+    """
     as_of = max(one.as_of, other.as_of)
     one, other = advance(one, spec, as_of), advance(other, spec, as_of)
-    return Posterior(as_of, _added(one.buckets, other.buckets), _counted(one.delays, other.delays))
+    linear = one.linear
+    if linear is not None and other.linear is not None and linear.spec == other.linear.spec:
+        linear = linear_learning.merged(linear, other.linear)
+    return Posterior(as_of, _added(one.buckets, other.buckets), linear, delays.joined(one.delays, other.delays))
 
 
 def advance(posterior: Posterior, spec: PolicySpec, as_of: float) -> Posterior:
     """Return the posterior as seen from `as_of`: everything older by that much, settled where its window is over."""
     if as_of <= posterior.as_of or not posterior.buckets:
-        return Posterior(max(as_of, posterior.as_of), posterior.buckets, posterior.delays)
+        return msgspec.structs.replace(posterior, as_of=max(as_of, posterior.as_of))
     factor = _weight(spec, as_of - posterior.as_of)
     buckets: dict[int, dict[str, Tally]] = {}
     for index, row in posterior.buckets.items():
         aged = row if factor == 1.0 else {action: _scaled(tally, factor) for action, tally in row.items()}
         buckets = _added(buckets, {_kept(spec, index, as_of): aged})
-    delays: dict[int, dict[int, float]] = {}
-    for index, counts in posterior.delays.items():
-        faded = counts if factor == 1.0 else {bin_: weight * factor for bin_, weight in counts.items()}
-        delays = _counted(delays, {_kept(spec, index, as_of): faded})
-    return Posterior(as_of, buckets, delays)
-
-
-def lacks_delays(posterior: Posterior, spec: PolicySpec) -> bool:
-    """Tell whether a posterior of slow rewards was learned before their delays were counted: only a refit adds them."""
-    if spec.expected_delay_s is None or posterior.delays:
-        return False
-    return any(tally.answered > 0 for row in posterior.buckets.values() for tally in row.values())
-
-
-def shares_arrived(posterior: Posterior, spec: PolicySpec) -> dict[int, float]:
-    """Return F(age) of every decision-time bucket: the share of its answers that have arrived; 1 where it is settled.
-
-    The age of a bucket is that of its middle.
-    """
-    if spec.expected_delay_s is None:
-        return dict.fromkeys(posterior.buckets, 1.0)
-    width_s = _width(spec)
-    answers = [
-        (spec.reward_window_s if index == SETTLED else posterior.as_of - (index + 1) * width_s, counts)
-        for index, counts in sorted(posterior.delays.items())
-    ]
-    arrival = Arrival(spec.expected_delay_s, spec.reward_window_s, answers)
-    return {
-        index: 1.0 if index == SETTLED else arrival.share(posterior.as_of - (index + 0.5) * width_s)
-        for index in posterior.buckets
-    }
-
-
-def silence_of(posterior: Posterior, spec: PolicySpec) -> dict[int, dict[str, float]]:
-    """Return what a silent decision weighs, in [0, 1], by decision-time bucket and action (`silence`)."""
-    shares = shares_arrived(posterior, spec)
-    if spec.expected_delay_s is None:
-        return {index: dict.fromkeys(row, 1.0) for index, row in posterior.buckets.items()}
-    actions = sorted({action for row in posterior.buckets.values() for action in row})
-    row_of = {action: at for at, action in enumerate(actions)}
-    answered, silent = np.zeros(len(actions)), np.zeros((len(actions), len(shares)))
-    for column, index in enumerate(shares):
-        for action, tally in posterior.buckets[index].items():
-            answered[row_of[action]] += tally.answered
-            silent[row_of[action], column] = max(tally.shown - tally.answered, 0.0)
-    weights = silence_weights(answered, silent, np.array(list(shares.values())))
-    return {
-        index: {action: float(weights[row_of[action], column]) for action in posterior.buckets[index]}
-        for column, index in enumerate(shares)
-    }
+    linear = posterior.linear
+    if linear is not None:
+        linear = linear_learning.aged(
+            linear, factor, lambda index: _over(spec, index, as_of, _LINEAR_BUCKETS), spec.default_reward
+        )
+    counts = delays.aged(posterior.delays, factor, lambda index: _kept(spec, index, as_of))
+    return Posterior(as_of, buckets, linear, counts)
 
 
 def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -> Snapshot:
     """Return the snapshot to publish: silence weighed by age, the policy's own actions first."""
     sums: dict[str, list[float]] = {action.id: [0.0, 0.0, 0.0] for action in spec.actions}
     others: dict[str, list[float]] = {}
-    weights = silence_of(posterior, spec)
+    weights, weight_of_recent = _silence(posterior, spec)
     for index, row in sorted(posterior.buckets.items()):
         for action, tally in row.items():
             estimate = sums.get(action) or others.setdefault(action, [0.0, 0.0, 0.0])
@@ -172,14 +164,79 @@ def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -
         policy_version=spec.version,
         snapshot_version=snapshot_version,
         kind=spec.kind,
-        parameters=completed(spec.kind, spec.parameters),
+        parameters=completed(spec),
         actions=spec.actions,
         estimates=tuple(Estimate(action, *estimate) for action, estimate in sums.items()),
         exploration_floor=spec.exploration_floor,
         reward_range=spec.reward_range,
         seed=_seed(spec.name, snapshot_version),
         as_of=posterior.as_of,
+        features=spec.features,
+        model=None if spec.features is None else encode_model(_fitted(posterior, spec, weight_of_recent)),
     )
+
+
+def _learned_linear(aged: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome]) -> LinearStatistics | None:
+    if spec.features is None:
+        return None
+    linear = LinearStatistics(spec.features) if aged.linear is None else aged.linear
+    rows: dict[int, list[tuple[Outcome, float]]] = {}
+    for outcome in outcomes:
+        bucket = _bucket(spec, outcome.decided_at, aged.as_of, _LINEAR_BUCKETS)
+        rows.setdefault(bucket, []).append((outcome, _weight(spec, aged.as_of - outcome.decided_at)))
+    return linear_learning.learn(linear, rows, spec.default_reward) if rows else linear
+
+
+def _fitted(posterior: Posterior, spec: PolicySpec, weight_of_recent: Callable[[float], float]) -> LinearModel:
+    linear = LinearStatistics(spec.features or FeatureSpec()) if posterior.linear is None else posterior.linear
+    width_s = _width(spec, _LINEAR_BUCKETS)
+    sums = linear_learning.total(
+        linear, lambda index: weight_of_recent(posterior.as_of - (index + 0.5) * width_s), spec.default_reward
+    )
+    return fit(sums, linear.encoding, spec.parameters.get("ridge", RIDGE), spec.reward_range)
+
+
+def lacks_delays(posterior: Posterior, spec: PolicySpec) -> bool:
+    """Tell whether a posterior of slow rewards was learned before their delays were counted: only a refit adds them."""
+    if spec.expected_delay_s is None or posterior.delays:
+        return False
+    return any(tally.answered > 0 for row in posterior.buckets.values() for tally in row.values())
+
+
+def arrival_of(posterior: Posterior, spec: PolicySpec) -> Callable[[float], float]:
+    """Return F: the share of answers, in [0, 1], that have arrived at an age in s; 1 at once unless rewards are slow."""
+    if spec.expected_delay_s is None:
+        return lambda age_s: 1.0  # noqa: ARG005
+    width_s = _width(spec, _BUCKETS_PER_WINDOW)
+    answers = [
+        (spec.reward_window_s if index == SETTLED else posterior.as_of - (index + 1) * width_s, counts)
+        for index, counts in sorted(posterior.delays.items())
+    ]
+    return Arrival(spec.expected_delay_s, spec.reward_window_s, answers).share
+
+
+def _silence(posterior: Posterior, spec: PolicySpec) -> tuple[dict[int, dict[str, float]], Callable[[float], float]]:
+    """Return what a silent decision weighs: by bucket and action, and by age whatever the action."""
+    if spec.expected_delay_s is None:
+        return {index: dict.fromkeys(row, 1.0) for index, row in posterior.buckets.items()}, lambda age_s: 1.0  # noqa: ARG005
+    share = arrival_of(posterior, spec)
+    width_s = _width(spec, _BUCKETS_PER_WINDOW)
+    shares = np.array(
+        [1.0 if index == SETTLED else share(posterior.as_of - (index + 0.5) * width_s) for index in posterior.buckets]
+    )
+    row_of = {action: at for at, action in enumerate(sorted({a for row in posterior.buckets.values() for a in row}))}
+    answered, silent = np.zeros(len(row_of)), np.zeros((len(row_of), len(shares)))
+    for column, row in enumerate(posterior.buckets.values()):
+        for action, tally in row.items():
+            answered[row_of[action]] += tally.answered
+            silent[row_of[action], column] = max(tally.shown - tally.answered, 0.0)
+    weights = silence_weights(answer_rates(answered, silent, shares), shares)
+    pooled = answer_rates(answered.sum(keepdims=True), silent.sum(axis=0, keepdims=True), shares)
+    by_bucket = {
+        index: {action: float(weights[row_of[action], column]) for action in row}
+        for column, (index, row) in enumerate(posterior.buckets.items())
+    }
+    return by_bucket, lambda age_s: float(silence_weights(pooled, np.array([share(age_s)]))[0, 0])
 
 
 def _seed(policy: str, snapshot_version: int) -> int:
@@ -190,19 +247,22 @@ def _weight(spec: PolicySpec, age_s: float) -> float:
     return 1.0 if spec.half_life_s is None else 2.0 ** (-age_s / spec.half_life_s)
 
 
-def _width(spec: PolicySpec) -> float:
-    return spec.reward_window_s / _BUCKETS_PER_WINDOW
+def _width(spec: PolicySpec, buckets: int) -> float:
+    return spec.reward_window_s / buckets
 
 
-def _bucket(spec: PolicySpec, decided_at: float, as_of: float) -> int:
+def _bucket(spec: PolicySpec, decided_at: float, as_of: float, buckets: int = _BUCKETS_PER_WINDOW) -> int:
     if spec.expected_delay_s is None:
         return SETTLED
-    return _kept(spec, floor(decided_at / _width(spec)), as_of)
+    return _kept(spec, floor(decided_at / _width(spec, buckets)), as_of, buckets)
 
 
-def _kept(spec: PolicySpec, index: int, as_of: float) -> int:
-    over = index == SETTLED or (index + 1) * _width(spec) + spec.reward_window_s <= as_of
-    return SETTLED if over else index
+def _kept(spec: PolicySpec, index: int, as_of: float, buckets: int = _BUCKETS_PER_WINDOW) -> int:
+    return SETTLED if index == SETTLED or _over(spec, index, as_of, buckets) else index
+
+
+def _over(spec: PolicySpec, index: int, as_of: float, buckets: int = _BUCKETS_PER_WINDOW) -> bool:
+    return (index + 1) * _width(spec, buckets) + spec.reward_window_s <= as_of
 
 
 def _scaled(tally: Tally, factor: float) -> Tally:
@@ -222,12 +282,4 @@ def _added(buckets: dict[int, dict[str, Tally]], more: dict[int, dict[str, Tally
                 known.squares + tally.squares,
             )
         result[index] = merged
-    return result
-
-
-def _counted(delays: dict[int, dict[int, float]], more: dict[int, dict[int, float]]) -> dict[int, dict[int, float]]:
-    result = dict(delays)
-    for index, counts in more.items():
-        known = result.get(index, {})
-        result[index] = known | {bin_: known.get(bin_, 0.0) + weight for bin_, weight in counts.items()}
     return result

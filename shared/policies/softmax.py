@@ -28,7 +28,7 @@ class Softmax:
     NEEDS_RANGE: ClassVar[bool] = False
     PARAMETERS: ClassVar[Mapping[str, Parameter]] = {
         "temperature": Parameter(
-            0.1, 1e-6, 1e6, "difference of means that makes 2.7 times; in widths of the range, in rewards if unbounded"
+            0.05, 1e-6, 1e6, "difference of means that makes 2.7 times; in widths of the range, in rewards if unbounded"
         ),
         **MEAN_PARAMETERS,
     }

@@ -31,7 +31,7 @@ async def refitted(stage: Stage, policy: str) -> tuple[Snapshot, Snapshot]:
     ):
         work = LearningTransaction(lent, policy)
         state = await work.lock()
-        fitted = await work.refit(state.spec, state.posterior.as_of)
+        fitted = await work.refit(state, state.posterior.as_of)
         for ours, theirs in ((state.posterior.delays, fitted.delays), (fitted.delays, state.posterior.delays)):
             for bucket, counts in ours.items():
                 for bin_, weight in counts.items():

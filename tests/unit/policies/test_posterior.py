@@ -18,10 +18,10 @@ from shared.policies.posterior import (
     Outcome,
     Posterior,
     advance,
+    arrival_of,
     lacks_delays,
     learn,
     merge,
-    shares_arrived,
     snapshot_of,
 )
 from shared.policies.thompson import Thompson
@@ -55,7 +55,7 @@ def outcomes_of(history: list[tuple[float, str, list[float]]]) -> list[Outcome]:
         delays = [delay(decided_at, at) for at in range(len(revisions))]
         befores = zip([None, *revisions], [None, *delays], strict=True)
         for (before, delay_before_s), after, delay_s in zip(befores, revisions, delays, strict=False):
-            outcomes.append(Outcome(decided_at, action, False, before, after, delay_before_s, delay_s))
+            outcomes.append(Outcome(decided_at, action, False, before, after, {}, {}, delay_before_s, delay_s))
     return outcomes
 
 
@@ -67,7 +67,7 @@ def delay(decided_at: float, revision: int) -> float:
 def known_at_first(history: list[tuple[float, str, list[float]]]) -> list[Outcome]:
     """Return one outcome for each decision, with its last reward."""
     return [
-        Outcome(at, action, True, None, rewards[-1], None, delay(at, len(rewards) - 1))
+        Outcome(at, action, True, None, rewards[-1], {}, {}, None, delay(at, len(rewards) - 1))
         if rewards
         else Outcome(at, action, shown=True)
         for at, action, rewards in history
@@ -263,14 +263,14 @@ def test_answers_count_in_full_at_once() -> None:
 def test_delays_are_counted_where_rewards_are_slow() -> None:
     """Answers are counted by bucket of the decision and bin of the delay, and move with what they belong to."""
     outcomes = [
-        Outcome(AT + 30.0, "a", True, None, 1.0, None, 50.0),
-        Outcome(AT + 99.0, "b", True, None, 0.5, None, 6e3),
+        Outcome(AT + 30.0, "a", True, None, 1.0, {}, {}, None, 50.0),
+        Outcome(AT + 99.0, "b", True, None, 0.5, {}, {}, None, 6e3),
     ]
     bucket, last = int(AT // BUCKET_S), delay_bin(6e3, WINDOW_S)
     posterior = learn(Posterior(), SLOW, outcomes, AT + 100.0)
     assert posterior.delays == {bucket: {0: 1.0, last: 1.0}}
     assert advance(posterior, SLOW, AT + 2 * WINDOW_S).delays == {SETTLED: {0: 1.0, last: 1.0}}
-    revised = learn(posterior, SLOW, [Outcome(AT + 99.0, "b", False, 0.5, 0.5, 6e3, 10.0)], AT + 100.0)
+    revised = learn(posterior, SLOW, [Outcome(AT + 99.0, "b", False, 0.5, 0.5, {}, {}, 6e3, 10.0)], AT + 100.0)
     assert revised.delays == {bucket: {0: 2.0, last: 0.0}}
     assert learn(Posterior(), PLAIN, outcomes, AT + 100.0).delays == {}
     assert merge(posterior, posterior, SLOW).delays == {bucket: {0: 2.0, last: 2.0}}
@@ -280,7 +280,7 @@ def test_delays_are_counted_where_rewards_are_slow() -> None:
 
 def test_silence_weighs_what_the_delays_say() -> None:
     """Answers that always came late make F small while the decision is young, whatever was declared; silent ones do not."""
-    old = [Outcome(AT, "a", True, None, 1.0, None, 6e3)] * 1_000
+    old = [Outcome(AT, "a", True, None, 1.0, {}, {}, None, 6e3)] * 1_000
     young = Outcome(AT + 2 * WINDOW_S, "b", shown=True)
     declared, estimated = (
         estimates(learn(Posterior(), SLOW, [*known, *[young] * 10], AT + 2 * WINDOW_S + 3e3), SLOW)["b"].weight
@@ -291,13 +291,14 @@ def test_silence_weighs_what_the_delays_say() -> None:
     silent = [Outcome(AT, action, shown=True) for action in ("a", "b")] * 500
     posterior = learn(Posterior(), SLOW, [*old, young], AT + 2 * WINDOW_S + 3e3)
     more = learn(posterior, SLOW, silent, AT + 2 * WINDOW_S + 3e3)
-    assert shares_arrived(more, SLOW) == shares_arrived(posterior, SLOW)
+    for age_s in (10.0, 1e3, 6e3):
+        assert arrival_of(more, SLOW)(age_s) == arrival_of(posterior, SLOW)(age_s)
 
 
 def test_a_posterior_of_before_delays_were_counted_is_told() -> None:
     """One with answers and without their delays lacks them, if rewards are slow."""
     without = learn(Posterior(), SLOW, [Outcome(AT, "a", shown=True, after=1.0)], AT)
-    counted = learn(Posterior(), SLOW, [Outcome(AT, "a", True, None, 1.0, None, 5.0)], AT)
+    counted = learn(Posterior(), SLOW, [Outcome(AT, "a", True, None, 1.0, {}, {}, None, 5.0)], AT)
     silent = learn(Posterior(), SLOW, [Outcome(AT, "a", shown=True)], AT)
     assert lacks_delays(without, SLOW)
     assert not any(lacks_delays(known, SLOW) for known in (counted, silent, Posterior()))
