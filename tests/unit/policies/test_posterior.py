@@ -25,7 +25,7 @@ from shared.policies.posterior import (
     snapshot_of,
 )
 from shared.policies.thompson import Thompson
-from shared.vocabulary import Action, Estimate, PolicySpec, Tally
+from shared.vocabulary import Action, Estimate, FeatureSpec, PolicySpec, Tally
 
 AT = 1_700_000_000.0
 WINDOW_S = 6_400.0
@@ -293,6 +293,20 @@ def test_silence_weighs_what_the_delays_say() -> None:
     more = learn(posterior, SLOW, silent, AT + 2 * WINDOW_S + 3e3)
     for age_s in (10.0, 1e3, 6e3):
         assert arrival_of(more, SLOW)(age_s) == arrival_of(posterior, SLOW)(age_s)
+
+
+def test_rates_of_young_decisions_come_out_right_with_and_without_features() -> None:
+    """Half of the answers have come, of decisions that six in ten answer: the mean is .6, though .3 were answered so far."""
+    half_s = next(age_s for age_s in range(int(WINDOW_S)) if share(age_s) >= 0.5)
+    now = AT + BUCKET_S / 2 + half_s
+    outcomes = [Outcome(AT, "a", shown=True, after=1.0)] * 600 + [Outcome(AT, "a", shown=True)] * 1_400
+    expected = 0.3 / share(now - (AT // BUCKET_S + 0.5) * BUCKET_S)
+    assert expected == pytest.approx(0.6, abs=0.01)
+    for kind, features in [("epsilon_greedy", None), ("thompson", None), ("epsilon_greedy", FeatureSpec())]:
+        spec = msgspec.structs.replace(SLOW, kind=kind, features=features, actions=(Action("a"),))
+        (item,) = Chooser(snapshot_of(learn(Posterior(), spec, outcomes, now), spec, 1)).choose({}, None, [0.5])
+        within = 0.01 if features is None else 0.1  # the buckets of linear models are four times as wide
+        assert item.score == pytest.approx(expected, abs=within)
 
 
 def test_a_posterior_of_before_delays_were_counted_is_told() -> None:
