@@ -1,7 +1,7 @@
 """LinUCB and LinTS of MABWiser on one small problem: what each arm's model is after two batches, and what it expects.
 
 Written: inputs, and per arm A = λI + XᵀX, its inverse, Xᵀy, the coefficients β = A⁻¹Xᵀy, for new contexts x the expectation x·β,
-LinUCB's x·β + α √(xᵀA⁻¹x), and the mean and covariance α² A⁻¹ of LinTS's posterior. One arm was never shown.
+LinUCB's x·β + alpha √(xᵀA⁻¹x), and the mean and covariance alpha² A⁻¹ of LinTS's posterior. One arm was never shown.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def fixture() -> dict[str, Any]:
         bandit.fit(decisions[:BATCH], rewards[:BATCH], contexts[:BATCH])
         bandit.partial_fit(decisions[BATCH:], rewards[BATCH:], contexts[BATCH:])
     expectations = ucb.predict_expectations(new)
-    models = ucb._imp.arm_to_model  # noqa: SLF001 - MABWiser shows its posterior nowhere else
-    sampled = thompson._imp.arm_to_model  # noqa: SLF001
+    models = ucb._imp.arm_to_model
+    sampled = thompson._imp.arm_to_model
     return {
         "parameters": {"ridge": RIDGE, "alpha_ucb": ALPHA_UCB, "alpha_thompson": ALPHA_TS, "batch": BATCH},
         "arms": ARMS,

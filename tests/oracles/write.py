@@ -1,6 +1,6 @@
-"""Writes the fixtures, or checks that the kept ones are what the references compute here: `python -m tests.oracles.write [--check]`.
+"""Checks that the kept fixtures are what the references compute here, or writes them anew: `python -m tests.oracles.write [--write]`.
 
-A kept fixture is never overwritten unless `--write` says so: without it a difference (beyond 1e-9) is an error.
+Without `--write` a difference beyond 1e-9, relative to the larger of the number and 1, is an error.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from tests.oracles import mabwiser_posteriors, obp_estimators
+
 UNIT = Path(__file__).parents[1] / "unit"
 TOLERANCE = 1e-9
 
 
 def main() -> int:
     """Run every oracle; return the number of fixtures that differ from the kept ones."""
-    from tests.oracles import mabwiser_posteriors, obp_estimators
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the fixtures anew instead of checking them")
     arguments = parser.parse_args()
@@ -48,7 +48,7 @@ def _source(packages: tuple[str, ...]) -> dict[str, str]:
     return {**versions, "python": ".".join(platform.python_version_tuple()[:2])}
 
 
-def _differences(path: str, kept: Any, now: Any) -> Any:  # noqa: ANN401 - JSON
+def _differences(path: str, kept: Any, now: Any) -> Any:
     if isinstance(kept, dict) and isinstance(now, dict):
         if kept.keys() != now.keys():
             yield f"{path}: keys differ"
