@@ -39,6 +39,12 @@ def corrected(decisions: LoggedDecisions, weights: Floats) -> Floats:
     return terms
 
 
+def moved(terms: Floats, biased: Floats) -> Floats:
+    """Return `terms` moved so that their mean is that of `biased`: its value with the spread of the unbiased ones, all of shape (n_rows,)."""
+    shifted: Floats = terms + (biased.mean() - terms.mean())
+    return shifted
+
+
 def bounds_of_corrected(decisions: LoggedDecisions, most: float) -> Interval | None:
     """Return the least and largest possible term, with weights up to `most`; None where rewards have no range."""
     if decisions.reward_range is None or decisions.predictions is None:

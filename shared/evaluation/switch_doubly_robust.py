@@ -2,7 +2,8 @@
 
     V = 1/n Σ_i [ Σ_a π(a | x_i) q̂(x_i, a) + w_i 1{w_i <= τ} (r_i - q̂(x_i, a_i)) ]
 
-Left to choose, τ comes from `slope`. `doubly_robust_shrunk` does the same less abruptly. The intervals do not know the bias that switching brings.
+Left to choose, τ comes from `lepski`. `doubly_robust_shrunk` does the same less abruptly. As there, the error
+and the intervals are as wide as `doubly_robust`'s.
 Paper: Wang, Agarwal & Dudík, "Optimal and Adaptive Off-policy Evaluation in Contextual Bandits", ICML 2017.
 """
 
@@ -12,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import InvalidInput
-from shared.evaluation.doubly_robust import bounds_of_corrected, corrected
+from shared.evaluation.doubly_robust import bounds_of_corrected, corrected, moved
 from shared.evaluation.estimate_of_terms import estimate_of_decisions, largest_weight
+from shared.evaluation.lepski import CANDIDATES, lepski
 from shared.evaluation.logged_decisions import LoggedDecisions
-from shared.evaluation.slope import CANDIDATES, slope
 from shared.evaluation.value_estimate import CONFIDENCE, ValueEstimate
 
 Floats = npt.NDArray[np.float64]
@@ -24,23 +25,23 @@ Floats = npt.NDArray[np.float64]
 def switch_doubly_robust(
     decisions: LoggedDecisions, confidence: float = CONFIDENCE, threshold: float | None = None
 ) -> ValueEstimate:
-    """Estimate the target's value with τ = `threshold` (>= 0), or the one that SLOPE chooses. Errors as in `doubly_robust`."""
-    chosen = _chosen(decisions) if threshold is None else threshold
+    """Estimate the target's value with τ = `threshold` (>= 0), or the one that `lepski` chooses. Errors as in `doubly_robust`."""
+    terms = switch_doubly_robust_terms(decisions, threshold)
     weights = decisions.weights()
-    terms = corrected(decisions, _switched(weights, chosen))
-    bounds = bounds_of_corrected(decisions, min(largest_weight(decisions), chosen))
+    bounds = bounds_of_corrected(decisions, largest_weight(decisions))
     return estimate_of_decisions("switch_doubly_robust", terms, decisions, weights, confidence, bounds=bounds)
 
 
 def switch_doubly_robust_terms(decisions: LoggedDecisions, threshold: float | None = None) -> Floats:
-    """Return the terms, shape (n_rows,), whose mean is the estimate."""
+    """Return the terms, shape (n_rows,), whose mean is the estimate and whose spread is its error."""
     chosen = _chosen(decisions) if threshold is None else threshold
-    return corrected(decisions, _switched(decisions.weights(), chosen))
+    weights = decisions.weights()
+    return moved(corrected(decisions, weights), corrected(decisions, _switched(weights, chosen)))
 
 
 def _chosen(decisions: LoggedDecisions) -> float:
     weights = decisions.weights()
-    return CANDIDATES[slope([corrected(decisions, _switched(weights, each)) for each in CANDIDATES])]
+    return CANDIDATES[lepski([corrected(decisions, _switched(weights, each)) for each in CANDIDATES])]
 
 
 def _switched(weights: Floats, threshold: float) -> Floats:
