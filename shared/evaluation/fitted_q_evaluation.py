@@ -28,6 +28,7 @@ Integers = npt.NDArray[np.int64]
 RIDGE = 1e-3
 ITERATIONS = 10_000
 _TOLERANCE = 1e-10
+_DIVERGED = 1e9
 
 
 class Transitions(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +78,7 @@ def fitted_q_weights(transitions: Transitions, discount: float, ridge: float = R
     for _ in range(ITERATIONS):
         following = start + step @ weights
         change = float(np.abs(following - weights).max())
-        if not np.isfinite(change):
+        if change > _DIVERGED * (1.0 + float(np.abs(start).max())):
             break
         weights = following
         if change <= _TOLERANCE * (1.0 + float(np.abs(weights).max())):

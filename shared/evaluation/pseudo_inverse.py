@@ -68,9 +68,9 @@ def uniform_weights(items: Integers, marginals: Floats) -> Floats:
     logged = np.zeros(marginals.shape)
     logged[np.arange(count)[:, None], np.arange(positions), items] = 1.0
     in_slate, expected = logged.sum(axis=1), marginals.sum(axis=1)  # (count, size): over positions
-    both_average = positions / size  # what P⊗P leaves of both, in each cell 1/m
-    together = (in_slate * expected).sum(axis=1) / positions - positions * both_average
-    apart = (logged * marginals).sum(axis=(1, 2)) - (in_slate * expected).sum(axis=1) / positions
+    shown = (in_slate * expected).sum(axis=1) / positions
+    together = shown - positions / size  # q' (P⊗Q) 1; q' (P⊗P) 1 is K/m for every slate, which makes the 1 below
+    apart = (logged * marginals).sum(axis=(1, 2)) - shown  # q' (Q⊗Q) 1
     weights: Floats = 1.0 + (size - 1.0) * apart
     if size > positions:
         weights = weights + size * (size - 1.0) / (size - positions) * together

@@ -1,12 +1,12 @@
 """A reward model for the direct method and what corrects it: hybrid ridge regression, never fitted to the fold that it predicts.
 
-    r = m + z·β + x·θ_a + noise,        min Σ (r - m - z·β - x·θ_a)² + λ |β|² + λ Σ_a |θ_a|²
+    r = m + z·β + x·θ_a + noise,        min Σ (r - m - z·β - x·θ_a)² + μ |β|² + λ Σ_a |θ_a|²
 
 m is an intercept without penalty, z what all actions share (the context, and the action's own features where there are any), x a
-context with a leading 1, whose θ_a is the action's own deviation, shrunk towards nothing: an action that was hardly ever logged, or never, is
-predicted as others are. With the blocks G_a = λI + Σ x x', H_a = Σ x z', g_a = Σ x r of the rows that logged a, and z led by a 1 for m,
+context with a leading 1, whose θ_a is the action's own deviation, shrunk towards nothing (λ well above μ, so that β says what actions have in
+common): an action that was hardly ever logged, or never, is predicted as others are. With the blocks G_a = λI + Σ x x', H_a = Σ x z', g_a = Σ x r of the rows that logged a, and z led by a 1 for m,
 
-    (Λ + Σ z z' - Σ_a H_a' G_a⁻¹ H_a) β = Σ z r - Σ_a H_a' G_a⁻¹ g_a,        θ_a = G_a⁻¹ (g_a - H_a β)
+    (μI + Σ z z' - Σ_a H_a' G_a⁻¹ H_a) β = Σ z r - Σ_a H_a' G_a⁻¹ g_a,        θ_a = G_a⁻¹ (g_a - H_a β)
 
 Row i is predicted by the model of the other folds, so that no reward predicts itself: a model that saw its rows makes doubly robust estimates too
 sure. Papers: Li, Chu, Langford & Schapire, "A Contextual-Bandit Approach to Personalized News Article Recommendation", WWW 2010 (hybrid
@@ -24,7 +24,7 @@ from shared.evaluation.logged_decisions import LoggedDecisions
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-RIDGE = 1.0
+RIDGE, SHARED_RIDGE = 1.0, 0.1
 FOLDS = 3
 
 
@@ -40,16 +40,20 @@ def cross_fitted(
     folds: Integers,
     *,
     ridge: float = RIDGE,
+    shared_ridge: float = SHARED_RIDGE,
     per_action: bool = True,
 ) -> Floats:
     """Return the predicted reward of each eligible action, shape (n_entries,), for `LoggedDecisions.with_predictions`.
 
     `contexts`: shape (n_rows, d_x), best of standard scale; `features`: shape (n_entries, d_s), of each eligible action, None where actions have none.
-    `folds`: shape (n_rows,), as `folds_of` gives. `ridge`: λ > 0. `per_action`: False leaves out θ. Raises `InvalidInput`; per action it
+    `folds`: shape (n_rows,), as `folds_of` gives. `ridge`: λ > 0, `shared_ridge`: μ > 0. `per_action`: False leaves out θ. Raises `InvalidInput`; per action it
     needs `decisions.actions`.
     """
-    _check(decisions, contexts, features, folds, ridge)
+    _check(decisions, contexts, features, folds)
+    if not (ridge > 0.0 and shared_ridge > 0.0):
+        raise InvalidInput("ridge and shared_ridge must be above 0", field="ridge")
     codes = _codes(decisions, per_action=per_action)
+    thetas = np.zeros((int(codes.max()) + 1, contexts.shape[1] + 1))
     row_of_entry = np.repeat(np.arange(decisions.rows), decisions.sizes)
     intercept = np.ones((decisions.rows, 1))
     own = np.hstack([intercept, contexts])
@@ -57,14 +61,17 @@ def cross_fitted(
     for fold in np.unique(folds):
         fitted = np.flatnonzero(folds != fold)
         places = decisions.places[fitted]
-        beta, thetas = _fit(
+        beta, code_to_theta = _fit(
             _shared(own[fitted], features, places),
             own[fitted],
             decisions.rewards[fitted],
             codes[places],
-            ridge,
+            (ridge, shared_ridge),
             per_action=per_action,
         )
+        thetas[:] = 0.0  # an action without data in these folds is predicted as others are
+        for code, theta in code_to_theta.items():
+            thetas[code] = theta
         entries = np.flatnonzero(folds[row_of_entry] == fold)
         x = own[row_of_entry[entries]]
         predictions[entries] = _shared(x, features, entries) @ beta + np.einsum("ij,ij->i", x, thetas[codes[entries]])
@@ -72,10 +79,11 @@ def cross_fitted(
 
 
 def _fit(
-    shared: Floats, own: Floats, rewards: Floats, codes: Integers, ridge: float, *, per_action: bool
-) -> tuple[Floats, Floats]:
-    """Return β, shape (d_z,), and θ, shape (n_codes + 1, d_x): rows of zeros for actions without data."""
-    penalty = np.full(shared.shape[1], ridge)
+    shared: Floats, own: Floats, rewards: Floats, codes: Integers, ridges: tuple[float, float], *, per_action: bool
+) -> tuple[Floats, dict[int, Floats]]:
+    """Return β, shape (d_z,), and θ, shape (d_x,), of each action with data."""
+    ridge, shared_ridge = ridges
+    penalty = np.full(shared.shape[1], shared_ridge)
     penalty[0] = 0.0
     matrix, vector = np.diag(penalty) + shared.T @ shared, shared.T @ rewards
     blocks = []
@@ -88,12 +96,9 @@ def _fit(
         solved = np.linalg.solve(gram, np.column_stack([cross, moment]))
         matrix -= cross.T @ solved[:, :-1]
         vector -= cross.T @ solved[:, -1]
-        blocks.append((codes[rows[0]], solved))
+        blocks.append((int(codes[rows[0]]), solved))
     beta: Floats = np.linalg.solve(matrix, vector).astype(np.float64)
-    thetas = np.zeros((int(codes.max()) + 1, own.shape[1]))
-    for code, solved in blocks:
-        thetas[code] = solved[:, -1] - solved[:, :-1] @ beta
-    return beta, thetas
+    return beta, {code: solved[:, -1] - solved[:, :-1] @ beta for code, solved in blocks}
 
 
 def _shared(own: Floats, features: Floats | None, entries: Integers) -> Floats:
@@ -109,14 +114,10 @@ def _codes(decisions: LoggedDecisions, *, per_action: bool) -> Integers:
     return np.unique(decisions.actions, return_inverse=True)[1].astype(np.int64)
 
 
-def _check(
-    decisions: LoggedDecisions, contexts: Floats, features: Floats | None, folds: Integers, ridge: float
-) -> None:
+def _check(decisions: LoggedDecisions, contexts: Floats, features: Floats | None, folds: Integers) -> None:
     entries = int(decisions.offsets[-1])
     for name, values, rows in (("contexts", contexts, decisions.rows), ("features", features, entries)):
         if values is not None and (values.ndim != 2 or len(values) != rows or not bool(np.isfinite(values).all())):  # noqa: PLR2004 - a matrix
             raise InvalidInput(f"{name} must be a matrix of {rows} rows of finite numbers", field=name)
     if folds.shape != (decisions.rows,) or len(np.unique(folds)) < 2:  # noqa: PLR2004 - one fold leaves nothing to fit
         raise InvalidInput("folds must name at least two folds, one for each row", field="folds")
-    if not ridge > 0.0:
-        raise InvalidInput("ridge must be above 0", field="ridge")

@@ -55,6 +55,7 @@ def fitted(model: str) -> LoggedDecisions:
         np.array(log["contexts"]),
         folds=np.array(log["folds"]),
         ridge=log["ridge"],
+        shared_ridge=log["ridge"],
         **(shared if model == "shared" else {"features": None}),
     )
     return decisions.with_predictions(predictions)
