@@ -64,7 +64,7 @@ rollouts: $(STAMP) ## 20 roll-outs at a reward rate of 20 % and a margin of 10 %
 bench-cold-start: $(STAMP) ## process start to ready of each function in the image that `make image` made
 	$(BIN)/python -m tests.performance.cold_start
 
-bench-evaluation: $(STAMP) ## off-policy estimators on zr-obp's documented examples, and how often intervals hold (a minute)
+bench-evaluation: $(STAMP) ## off-policy estimators on zr-obp's documented examples, and how often intervals hold (minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[oracle-data]'
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.performance.evaluation
 
