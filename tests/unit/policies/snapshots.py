@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from shared.policies.kinds import KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
 from shared.vocabulary import Action, Estimate, Snapshot
+from tests.unit.policies.histories import HISTORIES, learned
 
 ACTIONS = ("a", "b", "c", "d", "e")
 STRANGERS = ("new", "newer")
@@ -94,9 +95,15 @@ def snapshot(kind: str, name: str = "with data", **changes: object) -> Snapshot:
 
 def every_snapshot() -> list[object]:
     """Return each kind with each snapshot it may have, as pytest parameters."""
-    return [
+    made: list[object] = [
         pytest.param(snapshot(kind, name), id=f"{kind}-{name}")
         for kind in KINDS
         for name in [*_VARIANTS, *_OF_ONE_KIND.get(kind, {})]
         if not (KINDS[kind].NEEDS_RANGE and snapshot(kind, name).reward_range is None)
     ]
+    made += [
+        pytest.param(learned(kind, history), id=f"{kind} with features-{history}")
+        for kind in CONTEXTUAL_KINDS
+        for history in HISTORIES
+    ]
+    return made
