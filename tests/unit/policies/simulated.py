@@ -25,7 +25,7 @@ def slow_rewards(
     rates: tuple[float, float] = (0.10, 0.15),
     history: int = 25_000,
     are_delays_known: bool = True,
-    renewed_s: int = 20,
+    renewed_s: int = 50,
 ) -> float:
     """Return the regret of a policy to which an action of rate `rates[1]` comes beside four mature ones of `rates[0]`.
 
@@ -98,7 +98,7 @@ def bernoulli_regret(kind: str, seed: int, *, decisions: int = 10_000, renewed: 
 
 
 def swapped_regret(
-    spec: PolicySpec, seed: int, *, swaps: int = 20, every: int = 2_000, renewed: int = 20, rotates: bool = False
+    spec: PolicySpec, seed: int, *, swaps: int = 20, every: int = 2_000, renewed: int = 50, rotates: bool = False
 ) -> float:
     """Return the regret among five actions, one of mean .6 and four of .3, when the best changes places.
 
