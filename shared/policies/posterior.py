@@ -231,7 +231,10 @@ def _silence(posterior: Posterior, spec: PolicySpec) -> tuple[dict[int, dict[str
             answered[row_of[action]] += tally.answered
             silent[row_of[action], column] = max(tally.shown - tally.answered, 0.0)
     weights = silence_weights(answer_rates(answered, silent, shares), shares)
-    pooled = answer_rates(answered.sum(keepdims=True), silent.sum(axis=0, keepdims=True), shares)
+    if spec.features is None:
+        pooled = np.zeros(1)  # nobody asks
+    else:
+        pooled = answer_rates(answered.sum(keepdims=True), silent.sum(axis=0, keepdims=True), shares)
     by_bucket = {
         index: {action: float(weights[row_of[action], column]) for action in row}
         for column, (index, row) in enumerate(posterior.buckets.items())
