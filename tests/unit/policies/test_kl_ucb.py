@@ -99,6 +99,6 @@ def test_the_bound_is_tighter_than_ucb1s() -> None:
 
 
 def test_it_loses_less_than_ucb1_where_rewards_are_rare() -> None:
-    """Ten actions at 1 to 10 %, 10,000 decisions, three seeds: less than 0.6 of UCB1's regret."""
-    ours = sum(bernoulli_regret("kl_ucb", seed) for seed in range(3))
-    assert ours < 0.6 * sum(bernoulli_regret("ucb1", seed) for seed in range(3))
+    """Ten actions at 1 to 10 %, 5,000 decisions, two seeds: less than 0.6 of UCB1's regret."""
+    ours = sum(bernoulli_regret("kl_ucb", seed, decisions=5_000) for seed in range(2))
+    assert ours < 0.6 * sum(bernoulli_regret("ucb1", seed, decisions=5_000) for seed in range(2))
