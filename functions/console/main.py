@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from functions.console import dead_letters, revisions
+from functions.console import audit, dead_letters, explain, revisions
 from shared.errors import KnudgeError
 
 DEFAULT_URL = "http://localhost:8080"
@@ -75,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     dead_letters.add_to(commands, _add_url)
+    explain.add_to(commands, _add_url)
+    audit.add_to(commands)
     return parser
 
 

@@ -11,18 +11,23 @@ each from the law among what is left, so a propensity is conditional on the item
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from shared.errors import InvalidInput
-from shared.policies.algorithm import FloatArray
+from shared.policies.algorithm import Explained, FloatArray
 from shared.policies.kinds import KINDS
-from shared.vocabulary import Context, Item, Snapshot
+from shared.vocabulary import Action, Context, Item, Snapshot
 
 _REMEMBERED_BYTES = 8 << 20
 """How large the laws of subsets and of slates' later positions may grow before a chooser starts afresh."""
 _LAW_BYTES, _ACTION_BYTES = 800, 150
 """What a law takes beside its evidence: once, and for each of its actions."""
+
+
+def without_snapshot(policy: str) -> Snapshot:
+    """Return what decides while no snapshot is at hand: version 0, uniform over the actions that the caller brings."""
+    return Snapshot(policy, 0, 0, "epsilon_greedy", {"epsilon": 1.0}, (), (), 0.0, None, 0, 0.0)
 
 
 def choose(
@@ -48,7 +53,7 @@ class Chooser:
         self.snapshot = snapshot
         self._algorithm = KINDS[snapshot.kind](snapshot)
         self.actions = tuple(action.id for action in snapshot.actions)
-        self._laws: dict[tuple[str, ...], _Law] = {}
+        self._laws: dict[tuple[str, ...], Law] = {}
         self._bytes = 0
         if self.actions:
             self._law(self.actions)
@@ -65,19 +70,36 @@ class Chooser:
                 law = law.without(at)
         return tuple(items)
 
+    def laws(self, context: Context, actions: Sequence[str] | None, taken: Sequence[str]) -> Iterator[Law]:
+        """Yield the law of each item of a slate whose items are `taken`, given those above it.
+
+        Ends with the first item that was not eligible.
+        """
+        del context
+        law = self._law(self.actions if actions is None else tuple(actions))
+        for position, action in enumerate(taken, 1):
+            yield law
+            if action not in law.actions or position == len(taken) or len(law.actions) == 1:
+                return
+            law = law.without(law.actions.index(action))
+
+    def contributions(self, context: Context, action: Action) -> dict[str, float]:
+        """Return what each feature adds to the action's score; empty where the kind looks at none."""
+        return self._algorithm.contributions(context, action) if isinstance(self._algorithm, Explained) else {}
+
     def propensities(self, actions: Sequence[str] | None = None) -> dict[str, float]:
         """Return the probability of each action to be chosen for a slate of one."""
         law = self._law(self.actions if actions is None else tuple(actions))
         return dict(zip(law.actions, law.propensities, strict=True))
 
-    def _law(self, actions: tuple[str, ...]) -> _Law:
+    def _law(self, actions: tuple[str, ...]) -> Law:
         law = self._laws.get(actions)
         if law is None:
             if not actions:
                 detail = "no action is eligible"
                 raise InvalidInput(detail, field="actions")
             evidence = self._algorithm.evidence(actions)
-            law = _Law(self, actions, evidence, self._algorithm.scores(actions))
+            law = Law(self, actions, evidence, self._algorithm.scores(actions))
             self.remember(evidence)
             self._laws[actions] = law
         return law
@@ -96,8 +118,8 @@ class Chooser:
         return (1.0 - floor) * self._algorithm.probabilities(evidence) + floor / len(evidence)
 
 
-class _Law:
-    """The distribution over one set of eligible actions."""
+class Law:
+    """The distribution over one set of eligible actions: `propensities` and `scores` stand beside `actions`."""
 
     __slots__ = ("_below", "_chooser", "_evidence", "_last", "_without", "actions", "propensities", "scores")
 
@@ -115,20 +137,20 @@ class _Law:
         self.propensities: list[float] = chooser.law_of(evidence).tolist()
         self._below = list(accumulate(self.propensities))
         self._last = max(at for at, propensity in enumerate(self.propensities) if propensity > 0)
-        self._without: dict[int, _Law] = {}
+        self._without: dict[int, Law] = {}
 
     def draw(self, uniform: float) -> int:
         """Return the position of the action whose share of [0, 1) holds `uniform`; never one of probability 0."""
         return min(bisect_right(self._below, uniform), self._last)
 
-    def without(self, at: int) -> _Law:
+    def without(self, at: int) -> Law:
         """Return the law among the actions that are left when the one at position `at` is taken."""
         law = self._without.get(at)
         if law is None:
             rest = [row for row in range(len(self.actions)) if row != at]
             evidence = self._evidence[rest]
             actions = self.actions[:at] + self.actions[at + 1 :]
-            law = _Law(self._chooser, actions, evidence, self.scores[:at] + self.scores[at + 1 :])
+            law = Law(self._chooser, actions, evidence, self.scores[:at] + self.scores[at + 1 :])
             self._chooser.remember(evidence)
             self._without[at] = law
         return law
