@@ -106,7 +106,8 @@ def _show_item(console: Console, item: ExplainedItem, items: int, *, whole: bool
         if moved:
             cells.append(_contributions(action.contributions))
         rows.append((action.action in {item.action, item.drawn}, action.propensity, cells))
-    shown = rows if whole else sorted(rows, key=lambda row: (not row[0], -row[1]))[:MOST_ACTIONS]
+    likely = sorted(rows, key=lambda row: (not row[0], -row[1]))
+    shown = rows if whole else [row for row in rows if row in likely[:MOST_ACTIONS]]
     for chosen, _, cells in shown:
         table.add_row(*cells, style="bold cyan" if chosen else None)
     console.print(table)
