@@ -45,11 +45,24 @@ class Algorithm(Protocol):
 class Explained(Protocol):
     """What a kind of policy that looks at features offers besides, for explanations."""
 
-    def contributions(self, context: Context, action: Action) -> dict[str, float]:
-        """Return what each feature (by its name; `action.` before the action's own) adds to the action's score.
+    def contributions(self, context: Context, action: Action | str) -> dict[str, float]:
+        """Return what each feature (by its name; `action.` before an action's own) adds to the score of an action.
 
-        The contributions sum to the score; what belongs to no feature stands under `intercept`.
+        The contributions sum to the score; what belongs to no feature has a name in parentheses.
         """
+
+
+class ContextualAlgorithm(Protocol):
+    """One kind of policy that looks at the context and at the actions' features, compiled for one snapshot."""
+
+    def evidence(self, context: Context, actions: Sequence[Action | str] | None) -> FloatArray:
+        """Return one row per action, shape (n_actions, n_columns); column 0 is what the algorithm thinks of it, the score.
+
+        None stands for the snapshot's own actions; an id alone for the snapshot's action of that name, or one without features.
+        """
+
+    def probabilities(self, evidence: FloatArray) -> FloatArray:
+        """Return the probability of each row's action among the given rows, shape (n_actions,), summing to 1."""
 
 
 class Kind(Protocol):
@@ -59,6 +72,16 @@ class Kind(Protocol):
     NEEDS_RANGE: bool
 
     def __call__(self, snapshot: Snapshot) -> Algorithm:
+        """Return the algorithm for a snapshot."""
+
+
+class ContextualKind(Protocol):
+    """The same for a kind that looks at features."""
+
+    PARAMETERS: Mapping[str, Parameter]
+    NEEDS_RANGE: bool
+
+    def __call__(self, snapshot: Snapshot) -> ContextualAlgorithm:
         """Return the algorithm for a snapshot."""
 
 

@@ -16,7 +16,7 @@ from itertools import accumulate
 
 from shared.errors import InvalidInput
 from shared.policies.algorithm import Explained, FloatArray
-from shared.policies.kinds import KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
 from shared.vocabulary import Action, Context, Item, Snapshot
 
 _REMEMBERED_BYTES = 8 << 20
@@ -31,9 +31,11 @@ def without_snapshot(policy: str) -> Snapshot:
 
 
 def choose(
-    snapshot: Snapshot, context: Context, actions: Sequence[str] | None, draws: Sequence[float]
+    snapshot: Snapshot, context: Context, actions: Sequence[Action | str] | None, draws: Sequence[float]
 ) -> tuple[Item, ...]:
     """Choose one item per uniform number in `draws` (each in [0, 1)) among `actions` (None: the snapshot's own).
+
+    An id alone stands for the snapshot's action of that name, or for one without features.
 
     Fewer items come back where there are fewer actions. Raises `InvalidInput` where there is none.
 
@@ -49,19 +51,22 @@ class Chooser:
     """A snapshot compiled for many choices; holds nothing that the snapshot does not determine."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        """Compile `snapshot`: posterior draws, and the law over its own actions."""
+        """Compile `snapshot`: posterior draws, and the law over its own actions where it is the same in every context."""
         self.snapshot = snapshot
-        self._algorithm = KINDS[snapshot.kind](snapshot)
-        self.actions = tuple(action.id for action in snapshot.actions)
+        self.own = {action.id: action for action in snapshot.actions}
+        self.actions = tuple(self.own)
         self._laws: dict[tuple[str, ...], Law] = {}
         self._bytes = 0
-        if self.actions:
+        self._contextual = None if snapshot.features is None else CONTEXTUAL_KINDS[snapshot.kind](snapshot)
+        self._algorithm = None if self._contextual is not None else KINDS[snapshot.kind](snapshot)
+        if self.actions and self._algorithm is not None:
             self._law(self.actions)
 
-    def choose(self, context: Context, actions: Sequence[str] | None, draws: Sequence[float]) -> tuple[Item, ...]:
+    def choose(
+        self, context: Context, actions: Sequence[Action | str] | None, draws: Sequence[float]
+    ) -> tuple[Item, ...]:
         """Do what `choose` of this module says."""
-        del context  # the kinds that there are do not look at it
-        law = self._law(self.actions if actions is None else tuple(actions))
+        law = self.law(context, actions)
         items = []
         for draw in draws[: len(law.actions)]:
             at = law.draw(draw)
@@ -70,13 +75,12 @@ class Chooser:
                 law = law.without(at)
         return tuple(items)
 
-    def laws(self, context: Context, actions: Sequence[str] | None, taken: Sequence[str]) -> Iterator[Law]:
+    def laws(self, context: Context, actions: Sequence[Action | str] | None, taken: Sequence[str]) -> Iterator[Law]:
         """Yield the law of each item of a slate whose items are `taken`, given those above it.
 
         Ends with the first item that was not eligible.
         """
-        del context
-        law = self._law(self.actions if actions is None else tuple(actions))
+        law = self.law(context, actions)
         for position, action in enumerate(taken, 1):
             yield law
             if action not in law.actions or position == len(taken) or len(law.actions) == 1:
@@ -85,21 +89,33 @@ class Chooser:
 
     def contributions(self, context: Context, action: Action) -> dict[str, float]:
         """Return what each feature adds to the action's score; empty where the kind looks at none."""
-        return self._algorithm.contributions(context, action) if isinstance(self._algorithm, Explained) else {}
+        algorithm: object = self._contextual or self._algorithm
+        return algorithm.contributions(context, action) if isinstance(algorithm, Explained) else {}
 
-    def propensities(self, actions: Sequence[str] | None = None) -> dict[str, float]:
+    def propensities(
+        self, actions: Sequence[Action | str] | None = None, context: Context | None = None
+    ) -> dict[str, float]:
         """Return the probability of each action to be chosen for a slate of one."""
-        law = self._law(self.actions if actions is None else tuple(actions))
+        law = self.law({} if context is None else context, actions)
         return dict(zip(law.actions, law.propensities, strict=True))
+
+    def law(self, context: Context, actions: Sequence[Action | str] | None) -> Law:
+        """Return the distribution of the first item; raises `InvalidInput` where there is no action."""
+        ids = self.actions if actions is None else tuple([a if isinstance(a, str) else a.id for a in actions])
+        if not ids:
+            detail = "no action is eligible"
+            raise InvalidInput(detail, field="actions")
+        if self._contextual is None:
+            return self._law(ids)
+        evidence = self._contextual.evidence(context, actions)
+        return Law(self, ids, evidence, evidence[:, 0].tolist(), kept=False)
 
     def _law(self, actions: tuple[str, ...]) -> Law:
         law = self._laws.get(actions)
         if law is None:
-            if not actions:
-                detail = "no action is eligible"
-                raise InvalidInput(detail, field="actions")
+            assert self._algorithm is not None  # noqa: S101 - for mypy
             evidence = self._algorithm.evidence(actions)
-            law = Law(self, actions, evidence, self._algorithm.scores(actions))
+            law = Law(self, actions, evidence, self._algorithm.scores(actions), kept=True)
             self.remember(evidence)
             self._laws[actions] = law
         return law
@@ -115,13 +131,15 @@ class Chooser:
     def law_of(self, evidence: FloatArray) -> FloatArray:
         """Return the probabilities of the rows of `evidence`, floor included, shape (n_actions,)."""
         floor = self.snapshot.exploration_floor
-        return (1.0 - floor) * self._algorithm.probabilities(evidence) + floor / len(evidence)
+        algorithm = self._contextual or self._algorithm
+        assert algorithm is not None  # noqa: S101 - for mypy
+        return (1.0 - floor) * algorithm.probabilities(evidence) + floor / len(evidence)
 
 
 class Law:
-    """The distribution over one set of eligible actions: `propensities` and `scores` stand beside `actions`."""
+    """The distribution over one set of eligible actions."""
 
-    __slots__ = ("_below", "_chooser", "_evidence", "_last", "_without", "actions", "propensities", "scores")
+    __slots__ = ("_below", "_chooser", "_evidence", "_kept", "_last", "_without", "actions", "propensities", "scores")
 
     def __init__(
         self,
@@ -129,8 +147,12 @@ class Law:
         actions: tuple[str, ...],
         evidence: FloatArray,
         scores: list[float | None],
+        *,
+        kept: bool,
     ) -> None:
+        """Reckon the propensities from `evidence`; `kept`: what is worked out of it counts as remembered by `chooser`."""
         self._chooser = chooser
+        self._kept = kept
         self._evidence = evidence
         self.actions = actions
         self.scores = scores
@@ -150,7 +172,9 @@ class Law:
             rest = [row for row in range(len(self.actions)) if row != at]
             evidence = self._evidence[rest]
             actions = self.actions[:at] + self.actions[at + 1 :]
-            law = Law(self._chooser, actions, evidence, self.scores[:at] + self.scores[at + 1 :])
-            self._chooser.remember(evidence)
+            scores = self.scores[:at] + self.scores[at + 1 :]
+            law = Law(self._chooser, actions, evidence, scores, kept=self._kept)
+            if self._kept:
+                self._chooser.remember(evidence)
             self._without[at] = law
         return law

@@ -64,7 +64,7 @@ def recompute(snapshot: Snapshot, decision: Decision, draws: Sequence[float]) ->
     eligible = snapshot.actions if decision.eligible is None else decision.eligible
     features = {action.id: action for action in eligible}
     positions = []
-    for at, law in enumerate(chooser.laws(decision.context, _names(decision), decision.actions)):
+    for at, law in enumerate(chooser.laws(decision.context, decision.eligible, decision.actions)):
         action, draw = decision.actions[at], draws[at]
         chances = tuple(
             Chance(name, propensity, score, chooser.contributions(decision.context, features[name]))
@@ -81,7 +81,7 @@ def differences(chooser: Chooser, decision: Decision, draws: Sequence[float]) ->
 
     For audits of many decisions: `chooser` is compiled once for all decisions of its snapshot.
     """
-    items = chooser.choose(decision.context, _names(decision), draws)
+    items = chooser.choose(decision.context, decision.eligible, draws)
     same = tuple(item.action for item in items) == decision.actions and all(
         _is_near(stored, item.propensity) for stored, item in zip(decision.propensities, items, strict=True)
     )
@@ -101,7 +101,3 @@ def _differences(at: int, position: Position) -> Iterator[str]:
 
 def _is_near(stored: float | None, recomputed: float) -> bool:
     return stored is not None and abs(stored - recomputed) <= TOLERANCE
-
-
-def _names(decision: Decision) -> list[str] | None:
-    return None if decision.eligible is None else [action.id for action in decision.eligible]

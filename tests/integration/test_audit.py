@@ -11,13 +11,20 @@ import pytest
 
 from functions.console.main import main
 from functions.local.servers import LocalServers
-from shared.policies.kinds import KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
 from tests.hosted import Hosted
 from tests.integration.test_http_interface import check_problem
 from tests.stage import Stage, run
 
 DECISIONS = 10_000
 BATCH = 250
+FEATURES = {"interactions": [["age", "action.price"], ["device", "action.colour"]]}
+VARIANTS: list[dict[str, Any]] = [
+    *({"kind": kind} for kind in KINDS),
+    *({"kind": kind, "features": FEATURES} for kind in CONTEXTUAL_KINDS),
+    {"kind": "thompson", "reward_range": None},
+]
+"""The policies that decide: every kind, and every kind that looks at features."""
 ROUNDS = 4
 """How many snapshots of each policy decide."""
 ACTIONS: list[dict[str, Any]] = [
@@ -93,19 +100,14 @@ def test_ten_thousand_decisions_of_every_kind_recompute(
 ) -> None:
     """Every stored action is what the draw chooses, every stored propensity what the snapshot gives, to 1e-9."""
     random = np.random.default_rng(4)
-    variants = [(kind, floor) for kind in KINDS for floor in (0.0, 0.01, 0.2)]
-    share = -(-DECISIONS // len(variants))
+    share = -(-DECISIONS // len(VARIANTS))
     policies: dict[str, str] = {}
 
     async def play(stage: Stage) -> None:
-        for kind, floor in variants:
-            policy = await stage.policy(
-                f"audit-{kind.replace('_', '-')}-{int(100 * floor)}",
-                kind=kind,
-                actions=ACTIONS,
-                exploration_floor=floor,
-            )
-            policies[policy] = kind
+        for number, variant in enumerate(VARIANTS):
+            floor = (0.0, 0.01, 0.2)[number % 3]
+            policy = await stage.policy(f"audit-{number}", actions=ACTIONS, exploration_floor=floor, **variant)
+            policies[policy] = variant["kind"]
             await decide(stage, policy, share, random)
 
     run(servers, play)
@@ -176,12 +178,13 @@ def test_a_span_and_a_policy_that_are_not_there(servers: LocalServers, capsys: p
     assert capsys.readouterr().out == "no decisions\n"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_explanation_says_what_a_decision_was_made_of(servers: LocalServers, kind: str) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_explanation_says_what_a_decision_was_made_of(servers: LocalServers, variant: dict[str, Any]) -> None:
     """Position by position: every eligible action's chance given the items above, the draw, and that it agrees."""
 
     async def play(stage: Stage) -> None:
-        policy = await stage.policy(kind=kind, actions=ACTIONS)
+        policy = await stage.policy(actions=ACTIONS, **variant)
+        await decide(stage, policy, 40, np.random.default_rng(6))
         made = await stage.recommend(policy, count=3, exclude=["a0"], context={"age": 41.5})
         await stage.feedback(made["decision_id"], action=made["items"][1]["action"])
         await stage.learn(policy)
@@ -189,7 +192,9 @@ def test_an_explanation_says_what_a_decision_was_made_of(servers: LocalServers, 
         assert told.status == 200, told
         body = told.body
         assert (body["agrees"], body["differences"], body["notes"]) == (True, [], [])
-        assert (body["kind"], body["origin"], body["shown"], body["context"]) == (kind, "served", True, {"age": 41.5})
+        assert (body["kind"], body["origin"], body["shown"], body["context"]) == (
+            variant["kind"], "served", True, {"age": 41.5}
+        )  # fmt: skip
         left = {action["id"] for action in ACTIONS} - {"a0"}
         for item, given in zip(body["items"], made["items"], strict=True):
             assert {action["action"] for action in item["actions"]} == left
@@ -202,6 +207,13 @@ def test_an_explanation_says_what_a_decision_was_made_of(servers: LocalServers, 
                 chances[given["action"]]["features"]
                 == next(a for a in ACTIONS if a["id"] == given["action"])["features"]
             )
+            if "features" in variant:
+                assert all(
+                    sum(a["contributions"].values()) == pytest.approx(a["score"], abs=1e-9) for a in chances.values()
+                )
+                assert any("price" in name for name in chances[given["action"]]["contributions"])
+            else:
+                assert not any(action["contributions"] for action in item["actions"])
             below = 0.0
             for action in item["actions"]:
                 if action["action"] == item["action"]:

@@ -271,6 +271,6 @@ def test_the_schema_is_documented() -> None:
 
 
 def _type(kind: pa.DataType) -> str:
-    return {"timestamp[us, tz=UTC]": "timestamp, UTC", "list<element: string>": "list of strings"}.get(
+    return {"timestamp[us, tz=UTC]": "timestamp, UTC", "list<item: string>": "list of strings"}.get(
         str(kind), str(kind)
     )
