@@ -1,16 +1,29 @@
-"""The use case of explanations: a stored decision is decided again, and compared with what was stored."""
+"""The use case of trust: a stored decision is decided again and compared, and what is watched of propensities is shown."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import exp, log, sqrt
 
-from shared.edge.explanations import ExplainedAction, ExplainedItem, Explanation
+import msgspec
+
+from shared.edge.explanations import (
+    ExplainedAction,
+    ExplainedItem,
+    Explanation,
+    WatchedEvent,
+    WatchedPropensities,
+    WatchedVersion,
+)
+from shared.evaluation.propensity_health import ALPHA, LOWER, OTHERS, Event
 from shared.identity import uniform
 from shared.policies.recompute import Position, Recomputation, recompute
 from shared.settings import Settings
 from shared.storage.decision_rows import StoredDecision
-from shared.storage.postgres_connection import Pool
+from shared.storage.postgres_connection import Pool, Row
 from shared.storage.postgres_decisions import DecisionStore
+from shared.storage.postgres_health import decode_health
+from shared.storage.postgres_policies import PolicyStore
 from shared.vocabulary import Decision, Snapshot
 
 
@@ -21,6 +34,7 @@ class Explainer:
         """Read from PostgreSQL; draw by the server's key."""
         self._key = settings.server_key.encode()
         self._store = DecisionStore(pool)
+        self._policies = PolicyStore(pool)
 
     async def explain(self, decision_id: str) -> Explanation:
         """Return what a stored decision was made of.
@@ -34,6 +48,46 @@ class Explainer:
         snapshot = await self._store.snapshot_of(decision)
         draws = [uniform(self._key, decision.policy, decision_id, at) for at in range(len(decision.actions))]
         return _explanation(stored, snapshot, recompute(snapshot, decision, draws))
+
+    async def propensities(self, policy: str) -> WatchedPropensities:
+        """Return what `learn` has seen of every version of a policy. Raises `UnknownPolicy`, `Unavailable`."""
+        await self._policies.read(policy)
+        return WatchedPropensities(policy, [_version(row) for row in await self._store.watched(policy)])
+
+
+def _version(row: Row) -> WatchedVersion:
+    health = decode_health(row["statistics"])
+    events = [_event(name, event) for name, event in health.events.items()]
+    return WatchedVersion(
+        policy_version=row["policy_version"],
+        updated_at=row["updated_at"].isoformat(),
+        choices=health.choices,
+        different=health.different,
+        evidence=_bounded(health.highest),
+        threshold=log(1.0 / ALPHA),
+        alarm=health.is_alarming(),
+        draws=[_named(event) for event in events if event.event in _DRAWS],
+        actions=[_named(event) for event in events if event.event not in _DRAWS],
+    )
+
+
+def _event(name: str, event: Event) -> WatchedEvent:
+    excess = event.count - event.expected
+    deviation = excess / sqrt(event.variance) if event.variance > 0 else None
+    evidence = log(sum(exp(min(value, _LARGEST)) for value in event.logs) / len(event.logs))
+    return WatchedEvent(name, event.count, event.expected, deviation, _bounded(evidence))
+
+
+def _named(event: WatchedEvent) -> WatchedEvent:
+    return msgspec.structs.replace(event, event=event.event.removeprefix("\0"))
+
+
+def _bounded(evidence: float) -> float | None:
+    return evidence if evidence < _LARGEST else None
+
+
+_DRAWS = (LOWER, OTHERS)
+_LARGEST = 700.0
 
 
 def _explanation(stored: StoredDecision, snapshot: Snapshot | None, again: Recomputation | None) -> Explanation:

@@ -14,7 +14,7 @@ from functions.control.explaining import Explainer
 from functions.control.handler import Operators
 from shared.edge.contracts import Policies, PolicyIn, PolicyOut, Versions
 from shared.edge.decoding import decode, decode_arguments
-from shared.edge.explanations import Explanation
+from shared.edge.explanations import Explanation, WatchedPropensities
 from shared.edge.function import Call, Function, Route
 from shared.edge.http import HttpRequest, Reply, json_reply
 from shared.edge.letters import CloudEventIn, DeadLetterOut, DeadLetterReplayed, DeadLetters, DeadLettersAsked
@@ -82,6 +82,10 @@ async def _explain(desk: Desk, call: Call) -> Reply:
     return json_reply(_encode(await desk.explainer.explain(call.variables["decision_id"])))
 
 
+async def _propensities(desk: Desk, call: Call) -> Reply:
+    return json_reply(_encode(await desk.explainer.propensities(call.variables["name"])))
+
+
 async def _keep_letters(desk: Desk, call: Call) -> Reply:
     headers = {name.decode("latin-1"): header_text(value) for name, value in call.headers.items()}
     await desk.letters.keep(read_events(headers, call.body), call.caller)
@@ -120,6 +124,7 @@ door = Function(
         Route("GET", "/v1/policies/{name}", _get, None, PolicyOut),
         Route("GET", "/v1/policies/{name}/versions", _versions, None, Versions),
         Route("POST", "/v1/policies/{name}/versions/{version}/promote", _promote, None, PolicyOut),
+        Route("GET", "/v1/policies/{name}/propensities", _propensities, None, WatchedPropensities),
         Route("GET", "/v1/decisions/{decision_id}/explanation", _explain, None, Explanation),
         Route("POST", "/v1/dead-letters", _keep_letters, CloudEventIn, media="application/cloudevents+json"),
         Route("GET", "/v1/dead-letters", _letters, None, DeadLetters, asks=DeadLettersAsked),

@@ -1,4 +1,4 @@
-"""The typed structures of an explained decision over HTTP, version 1; the rules of `shared.edge.contracts` hold."""
+"""The typed structures of explained decisions and of watched propensities over HTTP, version 1; the rules of `shared.edge.contracts` hold."""
 
 from __future__ import annotations
 
@@ -67,3 +67,41 @@ class Explanation(msgspec.Struct, frozen=True):
     differences: list[str]
     notes: list[str]
     items: list[ExplainedItem]
+
+
+class WatchedEvent(msgspec.Struct, frozen=True):
+    """How often something was chosen, and how often that was to be expected. `deviation`: in standard deviations, null where none.
+
+    `evidence`: log evidence that it is chosen more or less often than stated, as it stands; null: without bound.
+    """
+
+    event: str
+    count: float
+    expected: float
+    deviation: float | None
+    evidence: float | None
+
+
+class WatchedVersion(msgspec.Struct, frozen=True):
+    """What was seen of one policy version. `choices`: items looked at; `different`: of those, stored otherwise than recomputed.
+
+    `evidence`: log evidence against the propensities, at most so far, null: without bound; `alarm`: it reached `threshold`, or
+    something differs. `draws`: of the draw and of the likeliest action; `actions`: of each action.
+    """
+
+    policy_version: int
+    updated_at: str
+    choices: int
+    different: int
+    evidence: float | None
+    threshold: float
+    alarm: bool
+    draws: list[WatchedEvent]
+    actions: list[WatchedEvent]
+
+
+class WatchedPropensities(msgspec.Struct, frozen=True):
+    """`GET /v1/policies/{name}/propensities`: are actions chosen as often as said? The newest version first; 0: without a snapshot."""
+
+    policy: str
+    versions: list[WatchedVersion]

@@ -6,7 +6,7 @@ from shared.errors import NotKept, UnknownDecision
 from shared.identity import route
 from shared.policies.choosing import without_snapshot
 from shared.storage.decision_rows import StoredDecision, stored_decision
-from shared.storage.postgres_connection import Pool, connection
+from shared.storage.postgres_connection import Pool, Row, connection
 from shared.storage.queries import queries
 from shared.storage.redis_snapshots import decode_snapshot
 from shared.vocabulary import Decision, Snapshot
@@ -48,6 +48,11 @@ class DecisionStore:
             detail = f"snapshot {decision.snapshot_version} of {decision.policy!r} is no longer kept, or was lost with a backup"
             raise NotKept(detail, field="snapshot_version")
         return decode_snapshot(row["content"])
+
+    async def watched(self, policy: str) -> list[Row]:
+        """Return what was seen of the propensities of a policy's versions, newest first. Raises `Unavailable`."""
+        async with connection(self._pool) as lent:
+            return await (await lent.execute(queries("health")["health_of_policy"], {"policy": policy})).fetchall()
 
 
 _MICROSECOND_S = 1e-6

@@ -79,7 +79,8 @@ class LearningTransaction:
         outcomes = [*shown, *await self._revise(state.spec, features, answered)]
         await self._run("delete_pending", ids=kept)
         await self._run("park_pending", ids=parked)
-        result = Learned(self._policy, archived=len(archived), feedback=len(answered), more=more)
+        new = tuple(archived.values())
+        result = Learned(self._policy, archived=len(new), fresh=new, feedback=len(answered), more=more)
         if state.learned is not None and not learns_alike(state.learned, state.spec):
             posterior = await self.refit(state, now)
         elif outcomes or is_stale(state, now):

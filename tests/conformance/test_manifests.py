@@ -26,7 +26,7 @@ SOURCES = (
     "knative/monitoring",
     "knative/stores",
 )
-SCHEMALESS = {"HTTPRoute", "KafkaSource", "PodMonitor", "RedisStreamSource", "ReferenceGrant"}
+SCHEMALESS = {"HTTPRoute", "KafkaSource", "PodMonitor", "PrometheusRule", "RedisStreamSource", "ReferenceGrant"}
 """Kinds whose schemas nobody carries here: looked at by small rules alone."""
 OPERATORS_TOO = "knudge-operators"
 
