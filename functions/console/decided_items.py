@@ -42,9 +42,10 @@ class DecidedItem(msgspec.Struct, frozen=True):
 class DecidedItems:
     """Reads the items of one policy's decisions; `left_out`: how many decisions were, by reason."""
 
-    def __init__(self, log: DecisionLog, policy: str, now: float) -> None:
-        """Read from `log`, as things are at `now` (POSIX seconds). Raises `UnknownPolicy`."""
+    def __init__(self, log: DecisionLog, policy: str, now: float, *, events: bool = False) -> None:
+        """Read from `log`, as things are at `now` (POSIX seconds), with feedback where `events`. Raises `UnknownPolicy`."""
         self._log = log
+        self._events = events
         self._now = now
         self.spec = log.spec(policy)
         self._versions: dict[int, PolicySpec] = {}
@@ -54,10 +55,17 @@ class DecidedItems:
         self, began: float, until: float, advance: Callable[[int], None] = lambda _: None
     ) -> Iterator[DecidedItem]:
         """Yield the items of decisions made in [`began`, `until`), oldest first; tell `advance` of every decision."""
-        for stored in self._log.decisions(self.spec.name, began, until):
+        for items in self.decisions(began, until, advance):
+            yield from items
+
+    def decisions(
+        self, began: float, until: float, advance: Callable[[int], None] = lambda _: None
+    ) -> Iterator[list[DecidedItem]]:
+        """Yield the same, all items of a decision together."""
+        for stored in self._log.decisions(self.spec.name, began, until, events=self._events):
             advance(1)
             if stored.shown:
-                yield from self._items(stored)
+                yield list(self._items(stored))
             else:
                 self.left_out["deferred and not activated"] += 1
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from functions.console import audit, dead_letters, explain, export, health, revisions
+from functions.console import audit, dead_letters, evaluate, explain, export, health, revisions
 from shared.errors import KnudgeError
 
 DEFAULT_URL = "http://localhost:8080"
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_to(commands)
     health.add_to(commands, _add_url)
     export.add_to(commands)
+    evaluate.add_to(commands)
     return parser
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
-from shared.vocabulary import Action, Context, Decision
+from shared.vocabulary import Action, Context, Decision, Feedback
 
 _eligible = msgspec.json.Decoder(tuple[Action, ...])
 _context = msgspec.json.Decoder(Context)
+_events = msgspec.json.Decoder(tuple[Feedback, ...])
 _rewards = msgspec.json.Decoder(dict[int, float])
 
 
@@ -18,13 +19,14 @@ class StoredDecision(msgspec.Struct, frozen=True):
     """An archived decision and what has come of it.
 
     `decided_at`: POSIX seconds. `shown`: it counts; False for a deferred one that was not activated. `rewards`: one per item,
-    as the posterior counts it, None where no feedback counts.
+    as the posterior counts it, None where no feedback counts. `events`: all its feedback, where that was asked for.
     """
 
     decision: Decision
     decided_at: float
     shown: bool
     rewards: tuple[float | None, ...]
+    events: tuple[Feedback, ...] = ()
 
 
 def stored_decision(row: Mapping[str, Any]) -> StoredDecision:
@@ -50,4 +52,5 @@ def stored_decision(row: Mapping[str, Any]) -> StoredDecision:
         row["position"],
     )
     rewarded = tuple(rewards.get(position) for position in range(len(decision.actions)))
-    return StoredDecision(decision, row["decided_at"], row["shown"], rewarded)
+    events = () if row["events"] is None else _events.decode(row["events"])
+    return StoredDecision(decision, row["decided_at"], row["shown"], rewarded, events)

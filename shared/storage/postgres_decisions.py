@@ -26,7 +26,8 @@ class DecisionStore:
         Raises `InvalidInput` for what is no decision id, `UnknownDecision` (field `decision_id`), `Unavailable`.
         """
         decided_at = route(decision_id).decided_at
-        key = {"policy": None, "began": decided_at, "until": decided_at + _MICROSECOND_S, "decision_id": decision_id}
+        until = decided_at + _MICROSECOND_S
+        key = {"policy": None, "began": decided_at, "until": until, "decision_id": decision_id, "events": False}
         async with connection(self._pool) as lent:
             row = await (await lent.execute(self._queries["log"], key)).fetchone()
         if row is None:

@@ -41,13 +41,17 @@ class DecisionLog:
         row = self._one("log_size", policy=policy, began=began, until=until)
         return int(row["size"]) if row else 0
 
-    def decisions(self, policy: str | None, began: float, until: float) -> Iterator[StoredDecision]:
-        """Yield the decisions made in [`began`, `until`) (POSIX seconds), oldest first; `policy` None: of all policies."""
+    def decisions(
+        self, policy: str | None, began: float, until: float, *, events: bool = False
+    ) -> Iterator[StoredDecision]:
+        """Yield the decisions made in [`began`, `until`) (POSIX seconds), oldest first; `policy` None: of all policies.
+
+        `events`: with their feedback.
+        """
+        span = {"policy": policy, "began": began, "until": until, "decision_id": None, "events": events}
         with self._connection.cursor(name="log") as cursor:
             cursor.itersize = _PORTION
-            cursor.execute(
-                self._queries["log"], {"policy": policy, "began": began, "until": until, "decision_id": None}
-            )
+            cursor.execute(self._queries["log"], span)
             for row in cursor:
                 yield stored_decision(row)
 
@@ -84,6 +88,6 @@ def opened(database_url: str) -> Iterator[DecisionLog]:
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             yield DecisionLog(connection)
-    except psycopg.Error as error:
+    except psycopg.OperationalError as error:
         detail = f"PostgreSQL does not answer: {error}".strip()
         raise Unavailable(detail) from error

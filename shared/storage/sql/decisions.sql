@@ -10,7 +10,13 @@ select extract(epoch from d.decided_at)::float8 as decided_at, d.decision_id::te
        (not d.deferred or exists (
            select from activations a where a.decided_at = d.decided_at and a.decision_id = d.decision_id)) as shown,
        (select jsonb_object_agg(r.position, r.reward) from rewards r
-        where r.decided_at = d.decided_at and r.decision_id = d.decision_id)::text as rewards
+        where r.decided_at = d.decided_at and r.decision_id = d.decision_id)::text as rewards,
+       case when %(events)s then (
+           select jsonb_agg(jsonb_build_object(
+               'decision_id', f.decision_id, 'source', f.source, 'event_id', f.event_id, 'kind', f.kind, 'value', f.value,
+               'action', f.action, 'actor', f.actor, 'occurred_at', extract(epoch from f.occurred_at)::float8,
+               'received_at', extract(epoch from f.received_at)::float8))
+           from feedback f where f.decided_at = d.decided_at and f.decision_id = d.decision_id) end::text as events
 from decisions d
 where (%(policy)s::text is null or d.policy = %(policy)s)
   and d.decided_at >= to_timestamp(%(began)s) and d.decided_at < to_timestamp(%(until)s)
