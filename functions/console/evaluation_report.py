@@ -151,7 +151,7 @@ def show(report: Report, *, whole: bool) -> None:
         told = each.lift is not None and each.lift.is_told_apart(report.confidence)
         for estimate in each.estimates if whole else (each.estimate,):
             main = estimate is each.estimate
-            doubts = estimate.estimator if whole else f"{len(estimate.warnings)} doubts" if estimate.warnings else ""
+            doubts = estimate.estimator if whole else "doubtful" if estimate.warnings else ""
             table.add_row(
                 Text(each.name if main else ""),
                 *_cells(estimate),
