@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts bench-health bench-cold-start oracles bench-evaluation image image-test e2e clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts bench-candidates bench-health bench-cold-start oracles bench-evaluation image image-test e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ bench-regret: $(STAMP) ## regret of the real loop beside the textbook's (about a
 
 rollouts: $(STAMP) ## 20 roll-outs at a reward rate of 20 % and a margin of 10 %, on real rows (minutes)
 	$(BIN)/python -m pytest -m slow tests/integration/test_rollouts.py
+
+bench-candidates: $(STAMP) ## 200 simulated logs on which candidates learn and are judged: how often intervals hold (minutes)
+	$(BIN)/python -m pytest -m slow -s tests/unit/console/test_progressive_evaluation.py
 
 bench-health: $(STAMP) ## 1,000 simulated policy versions whose propensities are right: none may alarm (minutes)
 	$(BIN)/python -m pytest -m slow -s tests/unit/evaluation/test_propensity_health.py
