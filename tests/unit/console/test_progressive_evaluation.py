@@ -108,8 +108,10 @@ def test_a_log_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     """Before anything is computed, and with what to do."""
     monkeypatch.setattr(evaluation_log, "MOST_ENTRIES", 40)
     survey = Survey()
+    *fitting, beyond = simulated(1, 11)
+    for items in fitting:
+        survey.look_at(items)
     with pytest.raises(ConsoleFailure) as refused:
-        for items in simulated(1, 11):
-            survey.look_at(items)
+        survey.look_at(beyond)
     assert "take a shorter span" in refused.value.detail
     assert survey.decisions == 11
