@@ -70,7 +70,7 @@ bench-health: $(STAMP) ## 1,000 simulated policy versions whose propensities are
 bench-cold-start: $(STAMP) ## process start to ready of each function in the image that `make image` made
 	$(BIN)/python -m tests.performance.cold_start
 
-bench-evaluation: $(STAMP) ## off-policy estimators on zr-obp's documented examples, and how often intervals hold (a minute)
+bench-evaluation: $(STAMP) ## off-policy estimators on zr-obp's documented examples, and how often intervals hold (minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[oracle-data]'
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.performance.evaluation
 

@@ -20,8 +20,8 @@ from shared.evaluation.evaluation import evaluate
 from shared.evaluation.logged_decisions import LoggedDecisions
 from shared.evaluation.logged_mean import logged_mean_terms
 from shared.evaluation.paired_difference import paired_difference
+from shared.evaluation.per_decision_self_normalised import per_decision_self_normalised
 from shared.evaluation.self_normalised import self_normalised_terms
-from shared.evaluation.slate_independent import slate_independent
 from shared.evaluation.slate_reward_interaction import slate_reward_interaction, slate_reward_interaction_terms
 from shared.evaluation.slate_standard import slate_standard
 from shared.evaluation.value_estimate import CONFIDENCE, Difference, ValueEstimate
@@ -37,6 +37,7 @@ _TERMS: Mapping[str, Callable[[LoggedDecisions], Floats]] = {
     "self_normalised": self_normalised_terms,
 }
 """The estimators that may be the one shown, the preferred one first."""
+_OF_SLATES = (slate_reward_interaction, per_decision_self_normalised, slate_standard)
 CURVE = 200
 
 
@@ -203,9 +204,7 @@ def _of_slates(log: EvaluationLog, candidates: Sequence[Candidate]) -> tuple[lis
         raise ConsoleFailure(message, field="policy")
     judged, totals = [], np.zeros(0)
     for candidate, slates in zip(candidates, log.slates(), strict=True):
-        estimates = tuple(
-            each(slates, CONFIDENCE) for each in (slate_reward_interaction, slate_standard, slate_independent)
-        )
+        estimates = tuple(each(slates, CONFIDENCE) for each in _OF_SLATES)
         terms, totals = slate_reward_interaction_terms(slates), slates.totals
         curve = _curve(terms, _places(len(terms)))
         judged.append(Judged(candidate.name, estimates[0], estimates, paired_difference(terms, totals), curve))

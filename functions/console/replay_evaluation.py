@@ -28,15 +28,13 @@ import numpy as np
 
 from functions.console.failure import ConsoleFailure
 from functions.console.obd_log import Behaviour, Campaign, Impression
+from shared.evaluation.doubts import LEAST_EFFECTIVE_REWARDS
 from shared.evaluation.independent_difference import independent_difference
 from shared.evaluation.logged_decisions import LoggedDecisions, dense
 from shared.evaluation.logged_mean import logged_mean
 from shared.evaluation.paired_difference import paired_difference
 from shared.evaluation.self_normalised import self_normalised, self_normalised_terms
 from shared.evaluation.value_estimate import Difference, ValueEstimate
-
-ENOUGH_CLICKS = 10.0
-"""Effective clicks below which no interval is taken for a proof."""
 
 _SUM_TOLERANCE = 1e-6
 
@@ -66,7 +64,7 @@ class Comparison(msgspec.Struct, frozen=True):
     @property
     def is_clear(self) -> bool:
         """Whether the interval leaves out zero and rests on enough clicks to be believed."""
-        return self.difference.is_told_apart() and self.effective_clicks >= ENOUGH_CLICKS
+        return self.difference.is_told_apart() and self.effective_clicks >= LEAST_EFFECTIVE_REWARDS
 
 
 class CampaignResult(msgspec.Struct, frozen=True):

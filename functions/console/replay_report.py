@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from functions.console.replay_evaluation import CampaignResult, Comparison, PolicyEstimate, impressions_factor
+from shared.evaluation.doubts import LEAST_EFFECTIVE_REWARDS
 
-_FEW_CLICKS = 30  # below this a normal interval for a rate is known to cover less than it says
 _TELLING_FACTOR = 1_000
 
 
@@ -48,7 +48,7 @@ def print_report(console: Console, results: Sequence[CampaignResult], timings: T
         "\nlearned, uniform: self-normalised importance weighting on held-out rows of the random log. bts, "
         "the dataset's own Thompson policy: the mean of its own held-out rows. Marked *: a cross-check that "
         "reweights the bts log and decides nothing. An effective number is how many equally weighted rows or "
-        f"clicks would tell as much; below {_FEW_CLICKS} effective clicks a normal interval is optimistic. The interval "
+        f"clicks would tell as much; below {LEAST_EFFECTIVE_REWARDS:.0f} effective clicks a normal interval is optimistic. The interval "
         "at any time may be looked at after every row.\n",
         style="dim",
         highlight=False,

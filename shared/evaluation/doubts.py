@@ -61,4 +61,4 @@ def doubts_about_rows(decisions: LoggedDecisions) -> Iterator[str]:
     mass = float(decisions.target[never].sum()) / decisions.rows
     if mass > LARGEST_UNLOGGED:
         count = len(np.unique(decisions.actions[never & (decisions.target > 0.0)]))
-        yield f"the target takes {count} actions that were never logged in {mass:.0%} of its choices"
+        yield f"in {mass:.0%} of its choices the target takes what was never logged (so many actions: {count})"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -69,8 +70,11 @@ def estimate_of_decisions(
     anytime: Interval | None = None,
     warnings: tuple[str, ...] = (),
 ) -> ValueEstimate:
-    """Return what `estimate_of_terms` does, with the doubts about `decisions` themselves."""
-    return estimate_of_terms(
+    """Return what `estimate_of_terms` does, with the doubts about `decisions` themselves.
+
+    A policy's value lies within the range of the rewards, so the intervals that hold at every number of rows are cut to it.
+    """
+    estimate = estimate_of_terms(
         estimator,
         terms,
         decisions.rewards,
@@ -80,6 +84,11 @@ def estimate_of_decisions(
         anytime=anytime,
         left_out=decisions.left_out,
         warnings=(*doubts_about_rows(decisions), *warnings),
+    )
+    return msgspec.structs.replace(
+        estimate,
+        bernstein=_cut(estimate.bernstein, decisions.reward_range),
+        anytime=_cut(estimate.anytime, decisions.reward_range),
     )
 
 
@@ -92,6 +101,13 @@ def standard_error(terms: Floats) -> float | None:
     if float(np.abs(centred).max()) <= 1e-15 * float(np.abs(terms).max()):
         return None  # what is left is rounding
     return math.sqrt(float(centred @ centred) / (rows * (rows - 1)))
+
+
+def _cut(interval: Interval | None, reward_range: Interval | None) -> Interval | None:
+    if interval is None or reward_range is None:
+        return interval
+    low, high = reward_range
+    return min(max(interval[0], low), high), max(min(interval[1], high), low)
 
 
 def largest_weight(decisions: LoggedDecisions) -> float:

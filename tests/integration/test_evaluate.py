@@ -169,7 +169,7 @@ def test_slates_are_judged_by_their_sum(servers: LocalServers, tmp_path: Path) -
     assert figures["slates"]
     same, other = figures["candidates"]["epsilon=1"], figures["candidates"]["kind=lin_thompson"]
     assert [estimate["estimator"] for estimate in same["estimates"]] == [
-        "slate_reward_interaction", "slate_standard", "slate_independent"
+        "slate_reward_interaction", "per_decision_self_normalised", "slate_standard"
     ]  # fmt: skip
     for estimate in same["estimates"]:
         assert estimate["value"] == pytest.approx(figures["logged"]["value"], abs=1e-12)

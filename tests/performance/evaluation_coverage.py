@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of the off-policy estimators hold the true value, counted over many logs of one known world.
+"""How often the 95 % intervals of the off-policy estimators hold the true value, counted over many logs of a known world.
 
 Rewards are 0 or 1 and depend on context and action; six actions, of which each decision may take four to six; the logging policy prefers other actions than
 the target does, with a floor. Contexts are drawn afresh for every log, so the truth is the target's value over the contexts' law, which is a sum
@@ -23,6 +23,7 @@ from shared.evaluation.switch_doubly_robust import switch_doubly_robust
 from shared.evaluation.value_estimate import ValueEstimate
 
 ROWS, CONTEXTS, ACTIONS, FLOOR = 3_400, 16, 6, 0.2
+WORLDS = (3, 4, 5, 6, 7)
 WANTED = (0.93, 0.97)
 LEAST_EFFECTIVE = 1_000.0
 Floats = npt.NDArray[np.float64]
@@ -74,9 +75,11 @@ class World:
         return log.with_predictions(cross_fitted(log, self.features[context], None, folds_of(ROWS, seed=seed)))
 
 
-def coverage(logs: int, progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> dict[str, Any]:
+def coverage(
+    logs: int, world_seed: int = WORLDS[0], progress: Callable[[Iterable[int]], Iterable[int]] = iter
+) -> dict[str, Any]:
     """Return the share of `logs` whose intervals hold the truth, per estimator and kind of interval."""
-    world = World(3)
+    world = World(world_seed)
     held = {name: dict.fromkeys(("normal", "bernstein", "anytime"), 0) for name in ESTIMATORS}
     least = np.inf
     for seed in progress(range(logs)):
