@@ -61,11 +61,11 @@ bench-regret: $(STAMP) ## regret of the real loop beside the textbook's (about a
 rollouts: $(STAMP) ## 20 roll-outs at a reward rate of 20 % and a margin of 10 %, on real rows (minutes)
 	$(BIN)/python -m pytest -m slow tests/integration/test_rollouts.py
 
-bench-candidates: $(STAMP) ## 200 simulated logs on which candidates learn and are judged: how often intervals hold (minutes)
-	$(BIN)/python -m pytest -m slow -s tests/unit/console/test_progressive_evaluation.py
+bench-candidates: $(STAMP) ## 600 simulated logs on which candidates learn and are judged: how often intervals hold (minutes)
+	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/console/test_progressive_evaluation.py
 
 bench-health: $(STAMP) ## 1,000 simulated policy versions whose propensities are right: none may alarm (minutes)
-	$(BIN)/python -m pytest -m slow -s tests/unit/evaluation/test_propensity_health.py
+	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/evaluation/test_propensity_health.py
 
 bench-cold-start: $(STAMP) ## process start to ready of each function in the image that `make image` made
 	$(BIN)/python -m tests.performance.cold_start

@@ -7,7 +7,8 @@ the best of many picks luck too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from functions.console.failure import ConsoleFailure
+from shared.errors import InvalidInput
 from shared.evaluation.doubly_robust import doubly_robust_terms
 from shared.evaluation.evaluation import evaluate
 from shared.evaluation.logged_decisions import LoggedDecisions
 from shared.evaluation.logged_mean import logged_mean_terms
+from shared.evaluation.logged_sequences import LoggedSequences
 from shared.evaluation.paired_difference import paired_difference
 from shared.evaluation.per_decision_self_normalised import per_decision_self_normalised
 from shared.evaluation.self_normalised import self_normalised_terms
@@ -204,7 +207,7 @@ def _of_slates(log: EvaluationLog, candidates: Sequence[Candidate]) -> tuple[lis
         raise ConsoleFailure(message, field="policy")
     judged, totals = [], np.zeros(0)
     for candidate, slates in zip(candidates, log.slates(), strict=True):
-        estimates = tuple(each(slates, CONFIDENCE) for each in _OF_SLATES)
+        estimates = tuple(_that_apply(slates))
         terms, totals = slate_reward_interaction_terms(slates), slates.totals
         curve = _curve(terms, _places(len(terms)))
         judged.append(Judged(candidate.name, estimates[0], estimates, paired_difference(terms, totals), curve))
@@ -212,6 +215,12 @@ def _of_slates(log: EvaluationLog, candidates: Sequence[Candidate]) -> tuple[lis
     error = float(totals.std(ddof=1) / np.sqrt(n)) if n > 1 and totals.std() > 0 else None
     logged = ValueEstimate(float(totals.mean()), error, float(n), float(np.count_nonzero(totals)), n, "logged_mean")
     return judged, logged, totals
+
+
+def _that_apply(slates: LoggedSequences) -> Iterator[ValueEstimate]:
+    for estimator in _OF_SLATES:
+        with suppress(InvalidInput):  # all weights of a position are zero: nothing to normalise by
+            yield estimator(slates, CONFIDENCE)
 
 
 def _places(rows: int) -> tuple[int, ...]:

@@ -54,12 +54,12 @@ def request(policy: str, random: np.random.Generator) -> dict[str, Any]:
     return asked
 
 
-async def decide(stage: Stage, policy: str, decisions: int, random: np.random.Generator) -> None:
+async def decide(stage: Stage, policy: str, decisions: int, random: np.random.Generator, rounds: int = ROUNDS) -> None:
     """Have a policy decide, in rounds between which it learns from clicks."""
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         answers: list[Any] = []
-        while len(answers) < decisions / ROUNDS:
-            asked = [request(policy, random) for _ in range(min(BATCH, round(decisions / ROUNDS) - len(answers)))]
+        while len(answers) < decisions / rounds:
+            asked = [request(policy, random) for _ in range(min(BATCH, round(decisions / rounds) - len(answers)))]
             answer = await stage.call("recommend", "POST", "/v1/recommend/batch", {"requests": asked})
             assert answer.status == 200, answer
             answers += answer.body["results"]
@@ -184,7 +184,7 @@ def test_an_explanation_says_what_a_decision_was_made_of(servers: LocalServers, 
 
     async def play(stage: Stage) -> None:
         policy = await stage.policy(actions=ACTIONS, **variant)
-        await decide(stage, policy, 40, np.random.default_rng(6))
+        await decide(stage, policy, 20, np.random.default_rng(6), rounds=1)
         made = await stage.recommend(policy, count=3, exclude=["a0"], context={"age": 41.5})
         await stage.feedback(made["decision_id"], action=made["items"][1]["action"])
         await stage.learn(policy)

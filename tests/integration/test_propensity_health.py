@@ -44,9 +44,9 @@ def test_right_propensities_raise_no_alarm(servers: LocalServers, variant: dict[
 
     async def play(stage: Stage) -> None:
         policy = await stage.policy(actions=[f"a{n}" for n in range(8)], **variant)
-        newest = await decide(stage, policy, 6)
+        newest = await decide(stage, policy, 3)
         assert (newest["alarm"], newest["different"]) == (False, 0)
-        assert newest["choices"] >= 6 * DECISIONS
+        assert newest["choices"] >= 3 * DECISIONS
         assert {event["event"] for event in newest["actions"]} >= {"a0", "a7", "stranger"}
         counts = sum(event["count"] for event in newest["actions"])
         assert counts == newest["choices"]

@@ -95,13 +95,15 @@ def test_estimates_are_right_on_average() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_intervals_hold() -> None:
-    """Over 200 logs of 1,500 decisions 95 % intervals hold the truth in 92 % of them or more."""
-    shares = right_on_average(200, 1_500)
+    """Of 95 % intervals over 600 logs of 1,500 decisions, 95 % hold the truth, give or take three standard deviations of that count."""
+    logs = 600
+    shares = right_on_average(logs, 1_500)
     for (candidate, estimator), share in shares.items():
         print(f"{candidate:35} {estimator:25} {share:6.1%}")
-        assert share >= 0.92 or estimator not in WEIGHING
+    least = 0.95 - 3 * np.sqrt(0.95 * 0.05 / logs)
+    assert all(share >= least for (_, estimator), share in shares.items() if estimator in WEIGHING)
 
 
 def test_a_log_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
