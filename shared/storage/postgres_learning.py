@@ -80,7 +80,8 @@ class LearningTransaction:
         outcomes = [*shown, *await self._revise(state.spec, features, answered)]
         await self._run("delete_pending", ids=kept)
         await self._run("park_pending", ids=parked)
-        result = Learned(self._policy, archived=len(archived), feedback=len(answered), more=more)
+        new = tuple(archived.values())
+        result = Learned(self._policy, archived=len(new), fresh=new, feedback=len(answered), more=more)
         is_other = state.learned is not None and not learns_alike(state.learned, state.spec)
         if is_other or lacks_delays(state.posterior, state.spec):
             posterior = await self.refit(state, now)
