@@ -40,8 +40,22 @@ class RewardRule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     combine: Literal["max", "min", "sum", "mean", "first", "last"] = "max"
 
 
+class Cells(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a feature of the context is cut into the cells of a state: one of the two is given.
+
+    `bins`: edges, rising; k edges make k + 1 cells, an edge belongs to the cell above it. `categories`: a cell each.
+    Beside those there are always a cell for a value of another sort (`other`) and one for none at all (`missing`).
+    """
+
+    bins: tuple[float, ...] | None = None
+    categories: tuple[str, ...] | None = None
+
+
 class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One version of a policy: how it chooses, what it learns from. Immutable."""
+    """One version of a policy: how it chooses, what it learns from. Immutable.
+
+    `state`: the cells of each feature that a state is made of; `session_timeout_s`: the pause that ends an episode.
+    """
 
     name: str
     version: int
@@ -55,6 +69,8 @@ class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
     expected_delay_s: float | None = None
     half_life_s: float | None = None
     exploration_floor: float = 0.01
+    state: dict[str, Cells] = {}
+    session_timeout_s: float = 1800.0
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True):
@@ -83,7 +99,8 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """A policy's parameters at one moment: immutable, versioned, all that `choose` needs besides the request.
 
     `estimates` holds the policy's own actions first, in the policy's order, then others that callers brought.
-    `seed` fixes the posterior draws. `as_of`: the time up to which forgetting and delay were reckoned.
+    `seed` fixes the posterior draws. `as_of`: the time up to which forgetting and delay were reckoned. `model`: what a
+    kind knows beside the estimates, in an encoding of its own.
     """
 
     policy: str
@@ -97,6 +114,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     reward_range: tuple[float, float] | None
     seed: int
     as_of: float
+    model: bytes | None = None
 
 
 class Item(msgspec.Struct, frozen=True):

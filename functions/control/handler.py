@@ -10,6 +10,7 @@ from typing import NoReturn
 import msgspec
 from msgspec import UNSET
 
+from functions.control.session_checks import check_sessions
 from shared.edge.contracts import (
     ActionEstimate,
     ActionOut,
@@ -27,7 +28,7 @@ from shared.edge.sink import Sink
 from shared.errors import InvalidInput, Unavailable
 from shared.events.types import POLICY_PROMOTED
 from shared.policies.choosing import Chooser
-from shared.policies.kinds import KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
 from shared.ports import Clock
 from shared.settings import Settings
 from shared.storage.postgres_connection import Pool
@@ -107,9 +108,9 @@ class Operators:
         """Check everything and return the version to write."""
         if not _NAME.fullmatch(name):
             _refuse("name", "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit")
-        kind = KINDS.get(body.kind)
+        kind = KINDS.get(body.kind) or CONTEXTUAL_KINDS.get(body.kind)
         if kind is None:
-            _refuse("kind", f"must be one of {', '.join(KINDS)}")
+            _refuse("kind", f"must be one of {', '.join([*KINDS, *CONTEXTUAL_KINDS])}")
         for key, value in body.parameters.items():
             known = kind.PARAMETERS.get(key)
             if known is None:
@@ -121,6 +122,7 @@ class Operators:
             _refuse("reward_range", f"{body.kind} needs one")
         self._check_reward(body, reward_range)
         self._check_times(body)
+        check_sessions(body, self._bounds)
         if not 0 <= body.exploration_floor < 1:
             _refuse("exploration_floor", "must lie in [0, 1)")
         actions = tuple(Action(a) if isinstance(a, str) else Action(a.id, a.features) for a in body.actions)
@@ -142,6 +144,8 @@ class Operators:
             expected_delay_s=body.expected_delay_s,
             half_life_s=body.half_life_s,
             exploration_floor=body.exploration_floor,
+            state=body.state,
+            session_timeout_s=body.session_timeout_s,
         )
 
     def _check_reward(self, body: PolicyIn, reward_range: tuple[float, float] | None) -> None:
@@ -192,6 +196,8 @@ def _policy_out(spec: PolicySpec, *, active: bool) -> PolicyOut:
         expected_delay_s=spec.expected_delay_s,
         half_life_s=spec.half_life_s,
         exploration_floor=spec.exploration_floor,
+        state=spec.state,
+        session_timeout_s=spec.session_timeout_s,
     )
 
 

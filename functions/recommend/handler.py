@@ -114,7 +114,7 @@ class Recommender:
         random = int.from_bytes(os.urandom(5), "big") & _RANDOM_MASK
         decided = decision_id(policy_key(request.policy), now_us, random, several=several)
         draws = [uniform(self._key, request.policy, decided, position) for position in range(request.count)]
-        items = chooser.choose(request.context, eligible, draws)
+        items = chooser.choose(request.context, features if features is not None else eligible, draws)
         decision = Decision(
             decided,
             request.policy,

@@ -16,9 +16,11 @@ import msgspec
 from shared.errors import UnknownPolicy
 from shared.evaluation.explained_variance import explained_variance
 from shared.identity import policy_key, route
+from shared.policies.ordered_kinds import orders_alike
 from shared.policies.posterior import Outcome, Posterior, learn, merge, snapshot_of
 from shared.policies.rewards import item_rewards
 from shared.storage.postgres_connection import Connection, Row
+from shared.storage.postgres_ordered import NOTHING, OrderedLearning
 from shared.storage.queries import queries
 from shared.storage.redis_snapshots import encode_snapshot
 from shared.vocabulary import Decision, Feedback, PolicySpec
@@ -64,6 +66,7 @@ class LearningTransaction:
         self._policy = policy
         self._key = policy_key(policy)
         self._queries = queries("learning")
+        self.ordered = OrderedLearning(connection, policy)
         self.fitted = 0
         """How many decisions of the history were fitted so far."""
 
@@ -94,18 +97,23 @@ class LearningTransaction:
         outcomes = [*shown, *await self._revise(state.spec, answered)]
         await self._run("delete_pending", ids=kept)
         await self._run("park_pending", ids=parked)
-        result = Learned(self._policy, archived=len(archived), feedback=len(answered), more=more)
+        await self.ordered.open(state.spec, _to_open(archived, fresh))
+        refitted = None
         if state.learned is not None and not learns_alike(state.learned, state.spec):
-            posterior = await self.refit(state.spec, now)
-        elif outcomes or _is_stale(state, now):
-            posterior = learn(state.posterior, state.spec, outcomes, now)
-        else:
+            refitted = await self.refit(state.spec, now)
+        closed = await self.ordered.close(state.spec, now) if not more else NOTHING  # first all feedback that is there
+        result = Learned(self._policy, archived=len(archived), feedback=len(answered), more=more or closed.more)
+        if not (refitted or outcomes or closed.decisions or _is_stale(state, now)):
             return result
+        posterior = refitted or learn(state.posterior, state.spec, outcomes, now)
         return await self.store(state.spec, posterior, state.snapshot_version + 1, result)
 
     async def store(self, spec: PolicySpec, posterior: Posterior, snapshot_version: int, result: Learned) -> Learned:
         """Store a posterior and the snapshot that follows from it."""
         snapshot = snapshot_of(posterior, spec, snapshot_version)
+        model = await self.ordered.model(spec)
+        if model is not None:
+            snapshot = msgspec.structs.replace(snapshot, model=model)
         content = encode_snapshot(snapshot)
         names = {"policy": spec.name, "policy_version": spec.version, "snapshot_version": snapshot_version}
         await self._run("put_posterior", **names, statistics=_encode(posterior))
@@ -119,6 +127,7 @@ class LearningTransaction:
         await self._run("take_all_pending", key=self._key)
         await self._run("forget_rewards", policy=self._policy)
         posterior = await self.fit_history(spec, as_of, _ANY_FIRST, _ANY_LAST, recount=True)
+        await self.ordered.refit(spec)
         base = await self.base()
         return merge(posterior, base, spec) if base is not None else posterior
 
@@ -278,7 +287,14 @@ def _is_stale(state: State, now: float) -> bool:
 
 def learns_alike(one: PolicySpec, other: PolicySpec) -> bool:
     """Tell whether two versions make the same statistics of the same history: a posterior is inherited then."""
-    return all(getattr(one, field) == getattr(other, field) for field in _LEARNING_FIELDS)
+    alike = all(getattr(one, field) == getattr(other, field) for field in _LEARNING_FIELDS)
+    return alike and orders_alike(one, other)
+
+
+def _to_open(archived: dict[str, Decision], pending: Sequence[Row]) -> list[Row]:
+    """Return the decisions that may count as shown from now on."""
+    rows = [{"decision_id": name, "decided_at": route(name).decided_at} for name in archived]
+    return rows + [row for row in pending if row["subject"] != "feedback"]
 
 
 _LEARNING_FIELDS = ("reward", "reward_range", "default_reward", "reward_window_s", "expected_delay_s", "half_life_s")
