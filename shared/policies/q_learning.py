@@ -11,7 +11,7 @@ from shared.policies.algorithm import FloatArray, Parameter, equal_shares, param
 from shared.policies.q_tables import LEARNING, Row, initial_value, unpack
 from shared.policies.state_space import StateSpace
 from shared.policies.thompson import Thompson
-from shared.vocabulary import Action, Context, Snapshot
+from shared.vocabulary import Context, Snapshot
 
 
 class QLearning:
@@ -52,18 +52,25 @@ class QLearning:
         self._initial = initial_value(snapshot.parameters, snapshot.reward_range)
         cells, rows = ({}, {}) if snapshot.model is None else unpack(snapshot.model)
         self._space = StateSpace(cells)
-        self._own = [action.id for action in snapshot.actions]
-        self._known = {state: (_values(row), _visits(row)) for state, row in rows.items()}
+        self._known = {
+            state: (_values(row), _visits(row))
+            for state, row in rows.items()
+            if _visits(row) >= max(self._least, _MINIMUM_VISITS)
+        }
 
-    def evidence(self, context: Context, actions: Sequence[Action | str] | None) -> FloatArray:
-        """Return scores and exploration, shape (n_actions, 2); in an unknown state scores and draws, (n_actions, 1 + 256)."""
-        ids = self._own if actions is None else [a if isinstance(a, str) else a.id for a in actions]
-        values, visits = self._known.get(self._space.state(context), ({}, 0.0))
-        if visits < self._least or not visits:
-            scores = np.array(self._bandit.scores(ids), dtype=np.float64)
-            return np.column_stack([scores, self._bandit.evidence(ids)])
+    def known_state(self, context: Context) -> int | None:
+        """Return the state, None where it has fewer samples than it needs."""
+        state = self._space.state(context)
+        return state if state in self._known else None
+
+    def evidence(self, state: int | None, actions: Sequence[str]) -> FloatArray:
+        """Return scores and exploration, shape (n_actions, 2); without a state scores and draws, shape (n_actions, 1 + 256)."""
+        if state is None:
+            scores = np.array(self._bandit.scores(actions), dtype=np.float64)
+            return np.column_stack([scores, self._bandit.evidence(actions)])
+        values, visits = self._known[state]
         width = (self._temperature or self._epsilon) / (1.0 + visits / self._halved_at)
-        return np.array([[values.get(action, self._initial), width] for action in ids])
+        return np.array([[values.get(action, self._initial), width] for action in actions])
 
     def probabilities(self, evidence: FloatArray) -> FloatArray:
         """Return the closed form above, or the bandit's shares of won draws, shape (n_actions,)."""
@@ -78,6 +85,7 @@ class QLearning:
 
 
 _KNOWN_COLUMNS = 2
+_MINIMUM_VISITS = 1.0  # a state that nobody was in has no row
 
 
 def _values(row: Row) -> dict[str, float]:

@@ -11,9 +11,10 @@ from time import time
 
 import psycopg
 
-from shared.policies.posterior import merge
+from shared.policies.posterior import merge, nothing_learned
+from shared.storage.learning_state import Learned
 from shared.storage.postgres_connection import Connection
-from shared.storage.postgres_learning import Learned, LearningTransaction
+from shared.storage.postgres_learning import LearningTransaction
 from shared.storage.queries import queries
 
 _WEEK_S = 7 * 86_400.0
@@ -50,7 +51,8 @@ async def _drop_week(connection: Connection, first: float) -> None:
         state = await work.lock()
         spec = state.learned or state.spec
         as_of = max(state.posterior.as_of, 0.0) or time()
-        sealed = await work.fit_history(spec, as_of, first, last, recount=False)
+        nothing = nothing_learned(spec, state.posterior, as_of)
+        sealed = await work.fit_history(spec, nothing, first, last, recount=False)
         base = await work.base()
         await work.put_base(sealed if base is None else merge(base, sealed, spec))
         if await work.ordered.seal(spec, first, last):
