@@ -13,6 +13,7 @@ from shared.policies.lin_epsilon_greedy import LinEpsilonGreedy
 from shared.policies.lin_softmax import LinSoftmax
 from shared.policies.lin_thompson import LinThompson
 from shared.policies.lin_ucb import LinUcb
+from shared.policies.logistic_thompson import LogisticThompson
 from shared.policies.q_learning import QLearning
 from shared.policies.square_cb import SquareCb
 from shared.policies.thompson import Thompson
@@ -25,6 +26,7 @@ CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = {
     "epsilon_greedy": LinEpsilonGreedy,
     "lin_thompson": LinThompson,
     "lin_ucb": LinUcb,
+    "logistic_thompson": LogisticThompson,
     "softmax": LinSoftmax,
     "square_cb": SquareCb,
 }

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared.policies.ordered import OrderedLearner
+from shared.policies.logistic_weights import LogisticWeights
+from shared.policies.ordered import OrderedLearner, Publisher
 from shared.policies.q_tables import QTables
 from shared.vocabulary import PolicySpec
 
-LEARNERS: Mapping[str, OrderedLearner] = {"q_learning": QTables()}
+LEARNERS: Mapping[str, OrderedLearner] = {"logistic_thompson": LogisticWeights(), "q_learning": QTables()}
+
+PUBLISHERS: Mapping[str, Publisher] = {"logistic_thompson": LogisticWeights()}
+"""Those whose snapshots carry more than the model: what is still open as well."""
 
 
 def learner_of(spec: PolicySpec) -> OrderedLearner | None:
@@ -20,7 +24,7 @@ def orders_alike(one: PolicySpec, other: PolicySpec) -> bool:
     """Tell whether the model of one version can be gone on with under the other, as far as its kind is concerned."""
     learner = learner_of(other)
     if learner is None:
-        return True
+        return one.features is None or learner_of(one) is None  # else no sums of features were kept
     return (
         one.kind == other.kind
         and all(getattr(one, field) == getattr(other, field) for field in learner.FIELDS)

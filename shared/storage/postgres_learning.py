@@ -95,7 +95,7 @@ class LearningTransaction:
     async def store(self, spec: PolicySpec, posterior: Posterior, snapshot_version: int, result: Learned) -> Learned:
         """Store a posterior and the snapshot that follows from it."""
         snapshot = snapshot_of(posterior, spec, snapshot_version)
-        model = await self.ordered.model(spec)
+        model = await self.ordered.model(spec, snapshot.as_of)
         content = encode_snapshot(snapshot if model is None else msgspec.structs.replace(snapshot, model=model))
         names = {"policy": spec.name, "policy_version": spec.version, "snapshot_version": snapshot_version}
         await self._run("put_posterior", **names, statistics=encode_posterior(posterior))

@@ -78,6 +78,21 @@ select extract(epoch from d.decided_at)::float8 as decided_at, d.decision_id::te
 from unnest(%(times)s::float8[], %(ids)s::uuid[]) as wanted (moment, name)
 join decisions d on d.decided_at = to_timestamp(wanted.moment) and d.decision_id = wanted.name
 
+-- name: newest_open
+-- The same of the newest decisions that are not learned, the newest first.
+select extract(epoch from o.decided_at)::float8 as decided_at, d.decision_id::text as decision_id, d.context, d.actions,
+       d.propensities, d.eligible, d.policy_version,
+       (select jsonb_object_agg(r.position, r.reward) from rewards r
+        where r.decided_at = d.decided_at and r.decision_id = d.decision_id) as counted
+from (
+    select decided_at, decision_id from learned_order
+    where policy = %(policy)s and place is null
+    order by decided_at desc, decision_id desc
+    limit %(most)s
+) o
+join decisions d on d.decided_at = o.decided_at and d.decision_id = o.decision_id
+order by o.decided_at desc, o.decision_id desc
+
 -- name: learned_steps
 -- What was learned after a place and up to another, in that order. Read through a cursor.
 select extract(epoch from d.decided_at)::float8 as decided_at, d.decision_id::text as decision_id, d.context, d.actions,
