@@ -36,6 +36,8 @@ class OrderedLearner(Protocol):
 
     EPISODIC: ClassVar[bool]
     """Whether the decisions of a session are one episode; otherwise each decision is one of its own."""
+    OFFLINE: ClassVar[bool]
+    """Whether only a refit learns, from all steps that are retained at once; otherwise each batch is learned when it is closed."""
     FIELDS: ClassVar[tuple[str, ...]]
     """The fields of a policy, beside rewards and times, on which the model depends: a change of one asks for a refit."""
     PARAMETERS: ClassVar[tuple[str, ...]]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shared.policies.fitted_values import FittedValues
 from shared.policies.ordered import OrderedLearner
 from shared.policies.q_tables import QTables
 from shared.vocabulary import PolicySpec
 
-LEARNERS: Mapping[str, OrderedLearner] = {"q_learning": QTables()}
+LEARNERS: Mapping[str, OrderedLearner] = {"fitted_q": FittedValues(), "q_learning": QTables()}
 
 
 def learner_of(spec: PolicySpec) -> OrderedLearner | None:
