@@ -22,9 +22,8 @@ class FittedQ:
         p(a) ~ exp(Q(a) / temperature),          where there is one
 
     The weights change by training alone (`training.requested`, the nightly schedule, or a version that learns
-    otherwise), from the sessions that are closed by then and retained. Before the first one, and for eligible actions of which
-    none was trained, `Thompson` decides over the estimates, whose parameters are taken too; beside trained actions another
-    counts as much as the worst of them. Take it where `q_learning` would need more states than are ever visited. Ernst,
+    otherwise), from the sessions that are closed by then and retained. Before the first one `Thompson` decides over the
+    estimates, whose parameters are taken too; afterwards an action that was not trained is worth what the worst one is. Take it where `q_learning` would need more states than are ever visited. Ernst,
     Geurts and Wehenkel (2005), as in `fitted_values`.
     """
 
@@ -41,27 +40,24 @@ class FittedQ:
         self._bandit = Thompson(snapshot)
         self._epsilon = parameter(snapshot, self.PARAMETERS, "epsilon")
         self._temperature = parameter(snapshot, self.PARAMETERS, "temperature")
-        self._weights: dict[str, FloatArray] = {}
-        self._space = StateSpace({})
-        if snapshot.model is not None:
-            known = unpack(snapshot.model)
-            self._space = StateSpace(known.cells)
-            self._weights = dict(zip(known.actions, known.weights, strict=True))
+        known = None if snapshot.model is None else unpack(snapshot.model)
+        self._space = StateSpace({} if known is None else known.cells)
+        self._weights = np.zeros((0, 1)) if known is None else known.weights
+        self._at = {} if known is None else {action: at for at, action in enumerate(known.actions)}
 
     def known_state(self, context: Context) -> int | None:
         """Return the state, None before the first training."""
-        return self._space.state(context) if self._weights else None
+        return self._space.state(context) if self._at else None
 
     def evidence(self, state: int | None, actions: Sequence[str]) -> FloatArray:
-        """Return scores, shape (n_actions, 1); where nothing is trained scores and draws, shape (n_actions, 1 + 256)."""
-        trained = [] if state is None else [action for action in actions if action in self._weights]
-        if state is None or not trained:
+        """Return scores, shape (n_actions, 1); without a state scores and draws, shape (n_actions, 1 + 256)."""
+        if state is None:
             scores = np.array(self._bandit.scores(actions), dtype=np.float64)
             return np.column_stack([scores, self._bandit.evidence(actions)])
-        columns = [0, *self._space.columns(state)]
-        values = {action: float(self._weights[action][columns].sum()) for action in trained}
-        worst = min(values.values())
-        return np.array([[values.get(action, worst)] for action in actions])
+        values: FloatArray = self._weights[:, [0, *self._space.columns(state)]].sum(axis=1)
+        worst = int(values.argmin())
+        rows: FloatArray = values[[self._at.get(action, worst) for action in actions]][:, None]
+        return rows
 
     def probabilities(self, evidence: FloatArray) -> FloatArray:
         """Return the closed form above, or the bandit's shares of won draws, shape (n_actions,)."""

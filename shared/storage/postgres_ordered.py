@@ -74,13 +74,12 @@ class OrderedLearning:
         learner = learner_of(spec)
         if learner is None:
             return NOTHING
-        running = (await self.models()).get(False, Model(spec))
         wait_s = waits_s(learner, spec)
         [oldest] = await self._rows("oldest_open")
-        if oldest["decided_at"] is None:
+        if oldest["decided_at"] is None or (before is None and oldest["decided_at"] + wait_s > now):
             return NOTHING
-        due = oldest["decided_at"] + wait_s <= now and running.looked_at + wait_s / _LOOKS_PER_WAIT <= now
-        if not (due or before is not None):
+        running = (await self.models()).get(False, Model(spec))
+        if before is None and running.looked_at + wait_s / _LOOKS_PER_WAIT > now:
             return NOTHING
         found = await self._rows(
             "closed",

@@ -50,7 +50,8 @@ def sessions(count: int, seed: int) -> list[Step]:
 
 def spec_of(kind: str, **fields: Any) -> PolicySpec:
     """Return a policy over these actions and states."""
-    return PolicySpec("news", 1, kind, **({"actions": ACTIONS, "state": STATE, "exploration_floor": 0.05} | fields))
+    given: dict[str, Any] = {"actions": ACTIONS, "state": STATE, "exploration_floor": 0.05}
+    return PolicySpec("news", 1, kind, **(given | fields))
 
 
 def taught(kind: str, name: str) -> Snapshot:
