@@ -30,14 +30,7 @@ def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
     if not _NAME.fullmatch(name):
         _refuse("name", "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit")
     features = _features(body, bounds)
-    without = KINDS.keys() | SEQUENTIAL_KINDS.keys()
-    if features is not None and body.kind in without - CONTEXTUAL_KINDS.keys():
-        _refuse("features", f"{body.kind} does not look at them; leave them out")
-    kind: Kind | ContextualKind | SequentialKind | None = SEQUENTIAL_KINDS.get(body.kind)
-    if kind is None:
-        kind = CONTEXTUAL_KINDS.get(body.kind) if features is not None else KINDS.get(body.kind)
-    if kind is None:
-        _refuse("kind", f"must be one of {', '.join(sorted(without | CONTEXTUAL_KINDS.keys()))}")
+    kind = _kind(body.kind, features)
     for key, value in body.parameters.items():
         known = kind.PARAMETERS.get(key)
         if known is None:
@@ -73,6 +66,18 @@ def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
         state=body.state,
         session_timeout_s=body.session_timeout_s,
     )
+
+
+def _kind(name: str, features: FeatureSpec | None) -> Kind | ContextualKind | SequentialKind:
+    without = KINDS.keys() | SEQUENTIAL_KINDS.keys()
+    if features is not None and name in without - CONTEXTUAL_KINDS.keys():
+        _refuse("features", f"{name} does not look at them; leave them out")
+    kind: Kind | ContextualKind | SequentialKind | None = SEQUENTIAL_KINDS.get(name)
+    if kind is None:
+        kind = CONTEXTUAL_KINDS.get(name) if features is not None else KINDS.get(name)
+    if kind is None:
+        _refuse("kind", f"must be one of {', '.join(sorted(without | CONTEXTUAL_KINDS.keys()))}")
+    return kind
 
 
 def _check_reward(body: PolicyIn, reward_range: tuple[float, float] | None, bounds: Bounds) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from shared.policies.algorithm import ContextualKind, Kind, SequentialKind
 from shared.policies.epsilon_greedy import EpsilonGreedy
+from shared.policies.fitted_q import FittedQ
 from shared.policies.lin_epsilon_greedy import LinEpsilonGreedy
 from shared.policies.lin_softmax import LinSoftmax
 from shared.policies.lin_thompson import LinThompson
@@ -32,5 +33,5 @@ CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = {
 }
 """Kinds that look at the context and at the features of actions."""
 
-SEQUENTIAL_KINDS: Mapping[str, SequentialKind] = {"q_learning": QLearning}
+SEQUENTIAL_KINDS: Mapping[str, SequentialKind] = {"fitted_q": FittedQ, "q_learning": QLearning}
 """Kinds that look at the state that a session is in, and at what comes after it."""

@@ -42,6 +42,8 @@ class OrderedLearner(Protocol):
 
     EPISODIC: ClassVar[bool]
     """Whether the decisions of a session are one episode; otherwise those that are closed at one time are, a batch."""
+    OFFLINE: ClassVar[bool]
+    """Whether only a refit learns, from all steps that are retained at once; otherwise each batch is learned when it is closed."""
     FIELDS: ClassVar[tuple[str, ...]]
     """The fields of a policy, beside rewards and times, on which the model depends: a change of one asks for a refit."""
     PARAMETERS: ClassVar[tuple[str, ...]]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shared.policies.fitted_values import FittedValues
 from shared.policies.logistic_weights import LogisticWeights
 from shared.policies.ordered import OrderedLearner, Publisher
 from shared.policies.q_tables import QTables
 from shared.vocabulary import PolicySpec
 
-LEARNERS: Mapping[str, OrderedLearner] = {"logistic_thompson": LogisticWeights(), "q_learning": QTables()}
+LEARNERS: Mapping[str, OrderedLearner] = {
+    "fitted_q": FittedValues(),
+    "logistic_thompson": LogisticWeights(),
+    "q_learning": QTables(),
+}
 
 PUBLISHERS: Mapping[str, Publisher] = {"logistic_thompson": LogisticWeights()}
 """Those whose snapshots carry more than the model: what is still open as well."""

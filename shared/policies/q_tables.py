@@ -5,12 +5,13 @@ of the next state is best, the other what that is worth, so that the maximum of 
 
     Q_i(s, a) += n^-learning_rate_decay * (r + discount * Q_j(s', argmax over eligible a' of Q_i(s', a')) - Q_i(s, a))
 
-with n the number of samples of (s, a) that Q_i has seen, this one included, and nothing after an episode's last step. The
-paper tosses a coin for i; here the sample goes to the table that has seen the pair less often, which needs no chance. An
-episode is learned from its end to its beginning, so that a reward reaches its first step at once. Each item of a slate is
-learned from its own reward. Watkins and Dayan, Q-learning (1992); van Hasselt, Double Q-learning (2010); the decay of the
-learning rate: Even-Dar and Mansour, Learning Rates for Q-learning (2003); from the end: Lin, Self-improving Reactive Agents
-(1992).
+with n the number of samples of (s, a) that Q_i has seen, this one included, and nothing after an episode's last step. Where
+the step after took the best action itself, what it was updated towards counts for a share `trace` of the value of s': rewards
+come back over several steps at once (Watkins's Q(lambda)). The paper tosses a coin for i; here the sample goes to the table
+that has seen the pair less often, which needs no chance. An episode is learned from its end to its beginning. Each item of a
+slate is learned from its own reward, without trace. Watkins and Dayan, Q-learning (1992); van Hasselt, Double Q-learning
+(2010); the trace: Sutton and Barto, Reinforcement Learning, 2nd edition (2018), section 12.10; the decay of the learning rate:
+Even-Dar and Mansour, Learning Rates for Q-learning (2003); from the end: Lin, Self-improving Reactive Agents (1992).
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ from shared.vocabulary import Action, Cells, PolicySpec
 
 LEARNING = {
     "discount": Parameter(0.99, 0.0, 1.0, "what a reward is worth one decision later"),
-    "learning_rate_decay": Parameter(0.8, 0.5, 1.0, "how fast the learning rate falls: n^-decay at the n-th sample"),
+    "learning_rate_decay": Parameter(0.7, 0.5, 1.0, "how fast the learning rate falls: n^-decay at the n-th sample"),
     "learning_rate_floor": Parameter(0.0, 0.0, 1.0, "below which it does not fall, so that old episodes are forgotten"),
+    "trace": Parameter(
+        0.5, 0.0, 1.0, "share of what was earned after a best action in the value of the state after a step"
+    ),
     "initial_value": Parameter(
         None, -1e9, 1e9, "of an action without samples; the middle of the range, 0 if unbounded"
     ),
@@ -106,6 +110,7 @@ class QTables:
     """Learns the tables in order."""
 
     EPISODIC: ClassVar[bool] = True
+    OFFLINE: ClassVar[bool] = False
     FIELDS: ClassVar[tuple[str, ...]] = ("state",)
     PARAMETERS: ClassVar[tuple[str, ...]] = tuple(LEARNING)
 
@@ -132,11 +137,16 @@ class _Update:
         self._decay = parameter(spec, LEARNING, "learning_rate_decay")
         self._floor = parameter(spec, LEARNING, "learning_rate_floor")
         self._initial = initial_value(spec.parameters, spec.reward_range)
+        self._trace = parameter(spec, LEARNING, "trace")
         self._rows = rows
         self._space = StateSpace(spec.state)
 
     def episode(self, steps: Sequence[Step]) -> None:
-        after: tuple[Row, Sequence[Action]] | None = None
+        """Learn an episode from its end to its beginning."""
+        after: Step | None = None
+        next_row: Row = {}
+        earned = 0.0  # the target of the step after, where its action was the best one
+        followed = 0.0
         for step in reversed(steps):
             row = self._rows.setdefault(self._space.state(step.context), {})
             for action, reward in zip(step.actions, step.rewards, strict=True):
@@ -145,9 +155,24 @@ class _Update:
                     pair = row[action] = [self._initial, self._initial, 0.0, 0.0]
                 table = 0 if pair[2] <= pair[3] else 1
                 samples = pair[2 + table] = pair[2 + table] + 1.0
-                target = reward if after is None else reward + self._discount * self._bootstrap(*after, table)
+                target = reward
+                if after is not None:
+                    value = self._bootstrap(next_row, after.eligible, table)
+                    target += self._discount * (value + followed * (earned - value))
                 pair[table] += max(samples**-self._decay, self._floor) * (target - pair[table])
-            after = row, step.eligible
+            after, next_row, earned = step, row, target
+            followed = self._trace if len(step.actions) == 1 and self._is_best(row, step) else 0.0
+
+    def _is_best(self, row: Row, step: Step) -> bool:
+        """Tell whether the one action of a step is the best one by both tables together."""
+        chosen = row[step.actions[0]]
+        worth = chosen[0] + chosen[1]
+        initial = 2.0 * self._initial
+        for action in step.eligible:
+            pair = row.get(action.id)
+            if (initial if pair is None else pair[0] + pair[1]) > worth:
+                return False
+        return True
 
     def _bootstrap(self, row: Row, eligible: Iterable[Action], table: int) -> float:
         """Return what the best eligible action of one table is worth by the other."""

@@ -21,17 +21,22 @@ _NAMED_FROM = 2
 class StateSpace:
     """The states of a policy, numbered from 0.
 
+    Where features add up, a state is its columns: one for each feature, among those of all cells; column 0 is nobody's.
+
     >>> space = StateSpace({"age": Cells(bins=(18.0, 65.0)), "page": Cells(categories=("home", "cart"))})
     >>> space.size, space.state({"age": 18.0, "page": "cart"}), space.state({"age": "old"})
     (20, 15, 1)
+    >>> space.n_columns, space.columns(15)
+    (10, [4, 9])
     """
 
-    __slots__ = ("_cuts", "size")
+    __slots__ = ("_cuts", "n_columns", "size")
 
     def __init__(self, cells: Mapping[str, Cells]) -> None:
         """Number the states over these features; the order in which they are given does not matter."""
         self._cuts = [(name, *_cut(cells[name])) for name in sorted(cells)]
         self.size = prod(n_cells for _, n_cells, _, _ in self._cuts)
+        self.n_columns = 1 + sum(n_cells for _, n_cells, _, _ in self._cuts)
 
     def state(self, context: Context) -> int:
         """Return the number of the state that a context is in, in [0, size)."""
@@ -41,6 +46,16 @@ class StateSpace:
             cell = _bin(edges, value) if edges is not None else _category(categories, value)
             state = state * n_cells + cell
         return state
+
+    def columns(self, state: int) -> list[int]:
+        """Return the columns of a state, one for each feature, in [1, n_columns)."""
+        columns = []
+        end = self.n_columns
+        for _, n_cells, _, _ in reversed(self._cuts):
+            state, cell = divmod(state, n_cells)
+            end -= n_cells
+            columns.append(end + cell)
+        return columns[::-1]
 
 
 def _cut(cells: Cells) -> tuple[int, tuple[float, ...] | None, dict[str, int]]:

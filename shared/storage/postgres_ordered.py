@@ -25,8 +25,9 @@ MOST_AHEAD = 5_000
 """How many open decisions, the newest, a snapshot knows of, where its kind looks ahead."""
 LONGEST_EPISODE = 1_000
 """After so many decisions an episode ends, however short the pauses."""
+MOST_FITTED = 100_000
+"""From how many decisions, the last ones in the order, a kind is refitted that learns from all of them at once."""
 _LOOKS_PER_WAIT = 64
-_LAST_PLACE = 2**62
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -75,13 +76,12 @@ class OrderedLearning:
         learner = learner_of(spec)
         if learner is None:
             return NOTHING
-        running = (await self.models()).get(False, Model(spec))
         wait_s = waits_s(learner, spec)
         [oldest] = await self._rows("oldest_open")
-        if oldest["decided_at"] is None:
+        if oldest["decided_at"] is None or (before is None and oldest["decided_at"] + wait_s > now):
             return NOTHING
-        due = oldest["decided_at"] + wait_s <= now and running.looked_at + wait_s / _LOOKS_PER_WAIT <= now
-        if not (due or before is not None):
+        running = (await self.models()).get(False, Model(spec))
+        if before is None and running.looked_at + wait_s / _LOOKS_PER_WAIT > now:
             return NOTHING
         found = await self._rows(
             "closed",
@@ -107,7 +107,7 @@ class OrderedLearning:
                 for row, step, place in zip(found, steps, places, strict=True)
             ]
             await self._run("put_order", rows=msgspec.json.encode(learned).decode())
-            model = learner.learn(model, spec, steps)
+            model = model if learner.OFFLINE else learner.learn(model, spec, steps)
         looked_at = running.looked_at if more else now
         await self._put(Model(spec, running.place + len(found), model, looked_at), sealed=False)
         return Closed(len(found), more)
@@ -132,7 +132,7 @@ class OrderedLearning:
             return
         if not _rewards_alike(running.spec, spec):
             await self._run("recount", default_reward=spec.default_reward)
-        model = await self._replay(learner, spec, _beginning(learner, spec, models), _LAST_PLACE)
+        model = await self._replay(learner, spec, _beginning(learner, spec, models), running.place)
         await self._put(Model(spec, running.place, model.model), sealed=False)
 
     async def seal(self, spec: PolicySpec, first: float, last: float) -> bool:
@@ -150,7 +150,7 @@ class OrderedLearning:
             closed += some
         [row] = await self._rows("last_place_between", first=first, last=last)
         begin = _beginning(learner, spec, await self.models())
-        if row["place"] is not None and row["place"] > begin.place:
+        if row["place"] is not None and row["place"] > begin.place and not learner.OFFLINE:
             await self._put(await self._replay(learner, spec, begin, row["place"]), sealed=True)
         return closed > 0
 
@@ -174,6 +174,11 @@ class OrderedLearning:
     async def _replay(self, learner: OrderedLearner, spec: PolicySpec, begin: Model, through: int) -> Model:
         """Return the model that also knows what was learned after `begin`, through a place that ends an episode."""
         known = begin
+        if learner.OFFLINE:
+            retained = [
+                step async for steps, _ in self._learned(spec, through - MOST_FITTED, through) for step in steps
+            ]
+            return Model(spec, through, learner.learn(None, spec, retained) if retained else None)
         async for steps, place in self._learned(spec, begin.place, through):
             known = Model(spec, place, learner.learn(known.model, spec, steps))
         return known

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from functions.local.servers import LocalServers
+from shared.policies.choosing import Chooser
 from shared.policies.q_tables import unpack
 from shared.policies.state_space import StateSpace
 from shared.storage.postgres_connection import connection, open_pool
@@ -208,7 +209,8 @@ def test_a_pause_ends_an_episode(servers: LocalServers) -> None:
             await stage.learn(policy)
         parted, whole = [values((await models(stage, policy))[0], "start") for policy in policies]
         assert parted["plain"] == (pytest.approx((0.0 + 0.6) / 2), 1.0), "one of two tables has seen it"
-        assert whole["plain"] == (pytest.approx((0.9 * 0.6 + 0.6) / 2), 1.0)
+        traced = 0.9 * (0.5 * 0.6 + 0.5 * 1.0)
+        assert whole["plain"] == (pytest.approx((traced + 0.6) / 2), 1.0)
 
     run(servers, play)
 
@@ -379,5 +381,36 @@ def test_a_policy_shows_its_states(servers: LocalServers) -> None:
         answer = await stage.call("control", "GET", f"/v1/policies/{policy}")
         assert msgspec.convert(answer.body["state"], dict[str, Cells]) == {"page": PAGES}
         assert answer.body["session_timeout_s"] == 1
+
+    run(servers, play)
+
+
+def test_training_fits_what_is_closed(servers: LocalServers) -> None:
+    """Fitted Q is a bandit until it is trained; a training learns all closed sessions, and the same ones again alike."""
+
+    async def play(stage: Stage) -> None:
+        policy = await stage.policy(
+            **(TRAP | {"kind": "fitted_q", "parameters": {"discount": 0.9, "ridge": 1e-3, "epsilon": 0.1}})
+        )
+        await logged(stage, policy, time.time() - 7200.0, ["bait", "plain"] * 20)
+        await stage.learn(policy)
+        await asyncio.sleep(0.1)
+        await stage.learn(policy)
+        assert (await models(stage, policy))[0] is None
+        [order] = stage.sql("select count(*), max(place) as last from learned_order where policy = %s", policy)
+        assert (order["count"], order["last"]) == (80, 80)
+        answer = await stage.event("train", "dev.knudge.training.requested.v1", {"policy": policy})
+        assert answer.status in {200, 204}, answer
+        content = await stage.published(policy) or b""
+        chooser = Chooser(decode_snapshot(content))
+        assert chooser.propensities(context={"page": "start"}) == pytest.approx({"bait": 0.0545, "plain": 0.9455})
+        running, sealed = await models(stage, policy)
+        assert (await models(stage, policy, refit=True)) == (running, None)
+        assert sealed is None
+        await logged(stage, policy, time.time() - 3600.0, ["bait"], prefix="later")
+        await stage.learn(policy)
+        await asyncio.sleep(0.1)
+        await stage.learn(policy)
+        assert (await models(stage, policy))[0] == running, "closed, and not trained yet"
 
     run(servers, play)
