@@ -71,7 +71,7 @@ class _Arrow(NamedTuple):
     def mode(self) -> tuple[FloatArray, FloatArray]:
         """Return (theta, b), shapes (K, d) and (s + 1,)."""
         means, loadings, left, right = self.eliminated()
-        common: FloatArray = np.linalg.solve(left, right)
+        common = np.linalg.solve(left, right).astype(np.float64)
         return means - loadings @ common, common
 
     def energy(self, theta: FloatArray, common: FloatArray) -> float:
@@ -183,7 +183,7 @@ def compiled(sums: Sums, using: Standards, encoding: Encoding, ridge: float, rew
         means - loadings[:, :, -1] * common[-1],
         inverse[:, rows, columns] * np.where(rows == columns, 1.0, 2.0),
         loadings[:, :, :-1],
-        common[:-1],
+        common[:-1].astype(np.float64),
         np.linalg.cholesky((covariance + covariance.T) / 2).astype(np.float64) if s else np.zeros((0, 0)),
         1.0,
         rewards,

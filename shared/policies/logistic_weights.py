@@ -123,7 +123,9 @@ def _learned(weights: Weights, spec: PolicySpec, steps: Sequence[Step], as_of: f
 
 def _moments(batch: Batch) -> Sums:
     pooled = [_ALL] * len(batch.y)
-    return sums_of(Rows(batch.own, batch.shared, pooled, batch.weights, batch.weights * batch.y, np.zeros(len(batch.y))))
+    return sums_of(
+        Rows(batch.own, batch.shared, pooled, batch.weights, batch.weights * batch.y, np.zeros(len(batch.y)))
+    )
 
 
 def _weight(spec: PolicySpec, step: Step, at: int, as_of: float) -> float:

@@ -21,6 +21,7 @@ from shared.policies.logistic_fit import Batch, compiled, learned, standards_of
 from shared.policies.logistic_thompson import LogisticThompson, shrinkage
 from shared.policies.logistic_weights import LogisticWeights, unpack
 from shared.policies.ordered import OpenStep, Step
+from shared.policies.ordered_kinds import orders_alike
 from shared.policies.posterior import Posterior, snapshot_of
 from shared.vocabulary import Action, Context, FeatureSpec, PolicySpec, Snapshot
 from tests.unit.policies.histories import ACTIONS, AT, CONTEXT, outcomes, steps_of
@@ -29,6 +30,7 @@ Array = NDArray[np.float64]
 LEARNER = LogisticWeights()
 RIDGE = 0.3
 STRANGER = Action("new", {"price": 2.0, "tags": ["blue"]})
+CONTEXTS: list[Context] = [CONTEXT, {"age": 28.0}]
 everywhere: list[Action | str] = [*ACTIONS, STRANGER, "unnamed"]
 blocks = pytest.mark.parametrize(
     "features",
@@ -68,7 +70,7 @@ def published(spec: PolicySpec, model: bytes | None, ahead: Sequence[OpenStep] =
 def predicted(snapshot: Snapshot) -> tuple[Array, Array]:
     """Return mean and spread of the log-odds of known and unknown actions in two contexts, shape (2, n) both."""
     predictor = LinearPredictor(snapshot)
-    both = [predictor.predict(context, everywhere) for context in (CONTEXT, {"age": 28.0})]
+    both = [predictor.predict(context, everywhere) for context in CONTEXTS]
     return np.array([each.mean for each in both]), np.array([each.spread() for each in both])
 
 
@@ -183,6 +185,22 @@ def test_other_features_leave_the_model_behind() -> None:
     spec = spec_of()
     assert LEARNER.learn(old, spec, steps) == LEARNER.learn(None, spec, steps)
     assert LEARNER.published(old, spec, [], AT) == LEARNER.published(None, spec, [], AT)
+
+
+def test_what_the_weights_depend_on_asks_for_a_refit() -> None:
+    """Features, the reward range and the ridge do, and so does the kind, either way; exploration does not."""
+    spec = spec_of()
+    changes: list[dict[str, object]] = [
+        {"features": FeatureSpec(hash_dimension=4)},
+        {"reward_range": (0.0, 2.0)},
+        {"parameters": {"ridge": 1.0}},
+        {"kind": "lin_thompson"},
+    ]
+    for change in changes:
+        other = msgspec.structs.replace(spec, **change)
+        assert not orders_alike(other, spec), change
+        assert not orders_alike(spec, other), change
+    assert orders_alike(spec, msgspec.structs.replace(spec, parameters={"exploration": 1.0}))
 
 
 def test_what_is_forgotten_leaves_the_prior() -> None:
@@ -321,9 +339,7 @@ def test_open_decisions_count_as_closed_ones_do() -> None:
 def test_young_silence_counts_little_where_rewards_are_slow() -> None:
     """A decision without feedback weighs as F(age): nothing when it was just made, all when its window is over."""
     spec = spec_of(expected_delay_s=100.0, reward_window_s=400.0)
-    steps = [
-        msgspec.structs.replace(step, rewards=(0.0,), decided_at=AT) for step in clicks(300, seed=6, batch=300)
-    ]
+    steps = [msgspec.structs.replace(step, rewards=(0.0,), decided_at=AT) for step in clicks(300, seed=6, batch=300)]
     ahead = opened(steps, answered=False)
 
     def chance(as_of: float) -> float:
@@ -352,7 +368,10 @@ def test_a_reward_range_is_taken_for_0_to_1() -> None:
     steps = clicks(200, seed=6, batch=50)
     wide = [msgspec.structs.replace(step, rewards=(20.0 * step.rewards[0] - 5.0,)) for step in steps]
     spec, wide_spec = spec_of(), spec_of(reward_range=(-5.0, 15.0))
-    one, other = published(spec, LEARNER.learn(None, spec, steps)), published(wide_spec, LEARNER.learn(None, wide_spec, wide))
+    one, other = (
+        published(spec, LEARNER.learn(None, spec, steps)),
+        published(wide_spec, LEARNER.learn(None, wide_spec, wide)),
+    )
     np.testing.assert_allclose(predicted(one)[0], predicted(other)[0], atol=1e-9)
     scores = (Chooser(each).law(CONTEXT, everywhere).scores for each in (one, other))
     for narrow, stretched in zip(*scores, strict=True):
@@ -375,7 +394,7 @@ def test_contributions_sum_to_the_score() -> None:
     spec = spec_of(reward_range=(0.0, 4.0))
     snapshot = published(spec, LEARNER.learn(None, spec, clicks(300, seed=5, batch=60)))
     algorithm = LogisticThompson(snapshot)
-    for context in (CONTEXT, {"age": 28.0}, {}):
+    for context in [*CONTEXTS, {}]:
         for action in everywhere:
             named = algorithm.contributions(context, action)
             [score] = Chooser(snapshot).law(context, [action]).scores
