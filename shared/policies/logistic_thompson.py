@@ -68,10 +68,13 @@ class LogisticThompson:
         return {"(baseline)": baseline} | {name: slope * factor * value for name, value in log_odds.items()}
 
     def _reward(self, log_odds: FloatArray) -> FloatArray:
-        return self._low + self._width * np.exp(-np.logaddexp(0.0, -log_odds))
+        return self._low + self._width / 2 * (1.0 + np.tanh(log_odds / 2))
 
 
 def shrinkage(prediction: Prediction) -> FloatArray:
     """Return the factor, in (0, 1], by which uncertainty pulls each action's log-odds to 0, shape (n_actions,)."""
-    factor: FloatArray = 1.0 / np.sqrt(1.0 + pi / 8.0 * prediction.spread() ** 2)
+    variance = prediction.deviation**2
+    if prediction.loadings.shape[1]:
+        variance = variance + (prediction.loadings**2).sum(axis=1)
+    factor: FloatArray = 1.0 / np.sqrt(1.0 + pi / 8.0 * variance)
     return factor

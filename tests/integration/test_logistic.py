@@ -148,7 +148,12 @@ def test_a_linear_policy_becomes_logistic_and_back(servers: LocalServers) -> Non
     """Either learns the other's history; another ridge walks the stored order again, another exploration inherits."""
 
     async def play(stage: Stage) -> None:
-        linear = {"kind": "lin_thompson", "actions": ACTIONS, "reward": {"click": 1.0}, "reward_window_s": 1}
+        linear: dict[str, Any] = {
+            "kind": "lin_thompson",
+            "actions": ACTIONS,
+            "reward": {"click": 1.0},
+            "reward_window_s": 1,
+        }
         policy = await stage.policy(**linear)
         await logged(stage, policy, time.time() - 7200.0, 30, prefix="linear")
         await stage.learn(policy)
