@@ -83,19 +83,13 @@ class OrderedLearning:
         running = (await self.models()).get(False, Model(spec))
         if before is None and running.looked_at + wait_s / _LOOKS_PER_WAIT > now:
             return NOTHING
-        found = await self._rows(
-            "closed",
-            episodic=learner.EPISODIC,
-            timeout_s=spec.session_timeout_s,
-            wait_s=wait_s,
-            longest=LONGEST_EPISODE,
-            now=now,
-            before=before,
-            most=CLOSED_AT_ONCE,
-        )
+        limits = {"wait_s": wait_s, "now": now, "before": before, "most": CLOSED_AT_ONCE}
+        if learner.EPISODIC:
+            episodes = {"timeout_s": spec.session_timeout_s, "longest": LONGEST_EPISODE}
+            found = await self._rows("closed", **episodes, **limits)
+        else:
+            found = await self._rows("closed_batch", **limits)
         more = len(found) == CLOSED_AT_ONCE
-        if not learner.EPISODIC:
-            found = [row | {"ends": at == len(found)} for at, row in enumerate(found, 1)]
         while found and not found[-1]["ends"]:
             found.pop()  # its episode does not fit: the next transaction learns it
         model = running.model

@@ -33,8 +33,7 @@ from learned_order where policy = %(policy)s and place is null
 -- `timeout_s` ends it, and so does its length. In the order in which they are to be learned.
 with waiting as (
     select o.decided_at, o.decision_id,
-           case when %(episodic)s then coalesce(d.session_pseudonym, o.decision_id::text)
-                else o.decision_id::text end as session
+           coalesce(d.session_pseudonym, o.decision_id::text) as session
     from learned_order o
     join decisions d on d.decided_at = o.decided_at and d.decision_id = o.decision_id
     where o.policy = %(policy)s and o.place is null
@@ -61,6 +60,19 @@ where last <= to_timestamp(%(now)s - %(wait_s)s) or first < to_timestamp(%(befor
 window learning as (order by last, session, part, chunk, decided_at, decision_id)
 order by last, session, part, chunk, decided_at, decision_id
 limit %(most)s
+
+-- name: closed_batch
+-- Decisions that are `wait_s` old (or older than `before`), as one batch, for the kinds that do not look at sessions.
+select extract(epoch from decided_at)::float8 as decided_at, decision_id::text as decision_id,
+       row_number() over (order by decided_at desc, decision_id desc) = 1 as ends
+from (
+    select decided_at, decision_id from learned_order
+    where policy = %(policy)s and place is null
+      and (decided_at <= to_timestamp(%(now)s - %(wait_s)s) or decided_at < to_timestamp(%(before)s::float8))
+    order by decided_at, decision_id
+    limit %(most)s
+) as batch
+order by decided_at, decision_id
 
 -- name: put_order
 -- These decisions are learned, in this order, for these rewards.
