@@ -14,6 +14,8 @@ from shared.vocabulary import Cells
 
 MOST_STATES = 100_000
 """How many states a policy may tell apart; only those that are visited take room."""
+MOST_CELLS = 500
+"""The same for the cells of all features together, where they add up."""
 LONGEST_TIMEOUT_S = 7 * 86_400.0
 
 
@@ -31,8 +33,11 @@ def check_sessions(body: PolicyIn, bounds: Bounds) -> None:
     for name, cells in body.state.items():
         bounds.string(name, "state")
         _check_cells(f"state.{name}", cells, bounds)
-    if StateSpace(body.state).size > MOST_STATES:
-        _refuse("state", f"makes {StateSpace(body.state).size:,} states; at most {MOST_STATES:,}")
+    space = StateSpace(body.state)
+    if learner.OFFLINE and space.n_columns > MOST_CELLS:
+        _refuse("state", f"makes {space.n_columns:,} cells; at most {MOST_CELLS}")
+    if not learner.OFFLINE and space.size > MOST_STATES:
+        _refuse("state", f"makes {space.size:,} states; at most {MOST_STATES:,}")
 
 
 def _check_cells(field: str, cells: Cells, bounds: Bounds) -> None:

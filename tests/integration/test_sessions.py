@@ -354,6 +354,8 @@ def test_decisions_without_a_session_are_episodes_of_one_step(servers: LocalServ
         ("state.page.categories[1]", {"state": {"page": {"categories": ["a", "a"]}}}),
         ("state[...].edges", {"state": {"page": {"edges": [1]}}}),
         ("state", {"state": {f"n{n}": {"bins": list(range(20))} for n in range(4)}}),
+        ("state", {"kind": "fitted_q", "parameters": {}, "state": {"n": {"bins": list(range(498))}}}),
+        ("features", {"features": {}}),
         ("session_timeout_s", {"session_timeout_s": 0.5}),
         ("session_timeout_s", {"session_timeout_s": 1e9}),
         ("parameters.discount", {"parameters": {"discount": 1.5}}),
