@@ -11,6 +11,7 @@ import pytest
 from functions.local.servers import LocalServers
 from shared.policies.linear_fit import decode_model
 from shared.policies.logistic_weights import unpack
+from shared.storage import postgres_ordered
 from shared.storage.postgres_connection import connection, open_pool
 from shared.storage.postgres_retention import drop_expired
 from shared.storage.redis_snapshots import decode_snapshot
@@ -100,6 +101,23 @@ def test_what_is_open_is_known_before_its_window_is_over(servers: LocalServers) 
             scores = {item["action"]: item["score"] for item in answer["items"]}
             assert max(scores, key=lambda action: scores[action]) == liked
             assert all(0.0 < score < 1.0 for score in scores.values())
+
+    run(servers, play)
+
+
+def test_a_snapshot_looks_at_the_newest_of_what_is_open(servers: LocalServers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many, older open decisions wait until they are closed: a snapshot takes a bounded time to make."""
+    monkeypatch.setattr(postgres_ordered, "MOST_AHEAD", 10)
+
+    async def play(stage: Stage) -> None:
+        policy = await stage.policy(**POLICY)
+        await logged(stage, policy, time.time() - 100.0, 30, prefix="many")
+        await stage.learn(policy)
+        content = await stage.published(policy)
+        assert known(content) == 10.0
+        model = decode_model(decode_snapshot(content or b"").model or b"")
+        [age] = [number for number in model.encoding.own.numbers if number.name == "age"]
+        assert age.centre == pytest.approx(44.5), "of the last ten, aged 40 to 49"
 
     run(servers, play)
 
