@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared.policies.algorithm import ContextualKind, Kind
+from shared.policies.algorithm import ContextualKind, Kind, Parameter, SequentialKind
 from shared.policies.epsilon_greedy import EpsilonGreedy
+from shared.policies.fitted_q import FittedQ
 from shared.policies.kl_ucb import KlUcb
 from shared.policies.lin_epsilon_greedy import LinEpsilonGreedy
 from shared.policies.lin_softmax import LinSoftmax
 from shared.policies.lin_thompson import LinThompson
 from shared.policies.lin_ucb import LinUcb
+from shared.policies.logistic_thompson import LogisticThompson
+from shared.policies.q_learning import QLearning
 from shared.policies.softmax import Softmax
 from shared.policies.square_cb import SquareCb
 from shared.policies.thompson import Thompson
@@ -35,13 +38,24 @@ CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = {
     "epsilon_greedy": LinEpsilonGreedy,
     "lin_thompson": LinThompson,
     "lin_ucb": LinUcb,
+    "logistic_thompson": LogisticThompson,
     "softmax": LinSoftmax,
     "square_cb": SquareCb,
 }
 """Kinds that look at the context and at the features of actions."""
 
+SEQUENTIAL_KINDS: Mapping[str, SequentialKind] = {"fitted_q": FittedQ, "q_learning": QLearning}
+"""Kinds that look at the state that a session is in, and at what comes after it."""
+
 
 def completed(spec: PolicySpec) -> dict[str, float]:
     """Return the policy's parameters with every default that is a number: a snapshot keeps them when a default changes."""
-    kind = KINDS[spec.kind] if spec.features is None else CONTEXTUAL_KINDS[spec.kind]
-    return {name: each.default for name, each in kind.PARAMETERS.items() if each.default is not None} | spec.parameters
+    parameters = parameters_of(spec.kind, looks_at_features=spec.features is not None)
+    return {name: each.default for name, each in parameters.items() if each.default is not None} | spec.parameters
+
+
+def parameters_of(kind: str, *, looks_at_features: bool) -> Mapping[str, Parameter]:
+    """Return the parameters that a kind takes; raises `KeyError` where there is no such kind."""
+    if looks_at_features:
+        return CONTEXTUAL_KINDS[kind].PARAMETERS
+    return SEQUENTIAL_KINDS[kind].PARAMETERS if kind in SEQUENTIAL_KINDS else KINDS[kind].PARAMETERS

@@ -86,9 +86,9 @@ def decode_model(content: bytes) -> LinearModel:
 
 def fit(sums: Sums, encoding: Encoding, ridge: float, reward_range: tuple[float, float] | None) -> LinearModel:
     """Return the posterior that follows from `sums`. Before any reward, its mean is the middle of the range, 0 without one."""
-    own_centre, own_scale, shared_centre, shared_scale = _standards(sums, encoding)
-    gram, cross, response, shared_gram, shared_response = _standardised(
-        sums, _turn_own(encoding.own, own_centre, own_scale), _turn_shared(encoding.shared, shared_centre, shared_scale)
+    own_centre, own_scale, shared_centre, shared_scale = standards(sums, encoding)
+    gram, cross, response, shared_gram, shared_response = standardised(
+        sums, turn_own(encoding.own, own_centre, own_scale), turn_shared(encoding.shared, shared_centre, shared_scale)
     )
     k, d = response.shape
     s = len(shared_response)
@@ -147,7 +147,7 @@ def _largest_variance(sums: Sums, reward_range: tuple[float, float] | None) -> f
     return variance if variance > 0 else 1.0
 
 
-def _standards(sums: Sums, encoding: Encoding) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def standards(sums: Sums, encoding: Encoding) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return centre and scale of the columns of both blocks: of numbers where they are given; the others stay as they are."""
     _, shared_gram, _ = with_ones(sums)
     own_centre, own_scale = _standard(encoding.own, sums.gram.sum(axis=0), first=1, one=0)
@@ -169,7 +169,7 @@ def _standard(block: Block, gram: FloatArray, first: int, one: int) -> tuple[Flo
     return centre, scale
 
 
-def _turn_own(block: Block, centre: FloatArray, scale: FloatArray) -> FloatArray:
+def turn_own(block: Block, centre: FloatArray, scale: FloatArray) -> FloatArray:
     """Return the matrix that standardises the own block, shape (d, d): a number is centred by its own column of gaps, or by 1."""
     turn = np.diag(1.0 / scale)
     given = block.centred_by()
@@ -178,7 +178,7 @@ def _turn_own(block: Block, centre: FloatArray, scale: FloatArray) -> FloatArray
     return turn
 
 
-def _turn_shared(block: Block, centre: FloatArray, scale: FloatArray) -> FloatArray:
+def turn_shared(block: Block, centre: FloatArray, scale: FloatArray) -> FloatArray:
     """Return the same for the shared block and a column of ones after it, shape (s, s + 1)."""
     turn = np.hstack([np.diag(1.0 / scale), np.zeros((len(scale), 1))])
     given = block.centred_by()
@@ -187,7 +187,7 @@ def _turn_shared(block: Block, centre: FloatArray, scale: FloatArray) -> FloatAr
     return turn
 
 
-def _standardised(
+def standardised(
     sums: Sums, own: FloatArray, shared: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return (gram, cross, response, shared_gram, shared_response) as if every column had been standardised."""

@@ -23,6 +23,7 @@ from shared.policies.delays import Delays
 from shared.policies.kinds import completed
 from shared.policies.linear_fit import RIDGE, LinearModel, encode_model, fit
 from shared.policies.linear_learning import LinearStatistics, emptied
+from shared.policies.ordered_kinds import learner_of
 from shared.policies.silence import answer_rates, silence_weights
 from shared.vocabulary import Context, Estimate, FeatureSpec, PolicySpec, Snapshot, Tally
 
@@ -75,11 +76,12 @@ decode_posterior = msgspec.msgpack.Decoder(Posterior, dec_hook=read).decode
 
 def nothing_learned(spec: PolicySpec, like: Posterior, as_of: float = 0.0) -> Posterior:
     """Return a posterior that knows nothing, its columns those of `like` where they mean the same."""
-    if spec.features is None:
+    features = _summed_features(spec)
+    if features is None:
         return Posterior(as_of)
     known = like.linear
-    if known is None or known.spec != spec.features:
-        return Posterior(as_of, linear=LinearStatistics(spec.features))
+    if known is None or known.spec != features:
+        return Posterior(as_of, linear=LinearStatistics(features))
     return Posterior(as_of, linear=emptied(known))
 
 
@@ -147,7 +149,10 @@ def advance(posterior: Posterior, spec: PolicySpec, as_of: float) -> Posterior:
 
 
 def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -> Snapshot:
-    """Return the snapshot to publish: silence weighed by age, the policy's own actions first."""
+    """Return the snapshot to publish: silence weighed by age, the policy's own actions first.
+
+    It holds no model of a kind that learns in an order (`ordered`).
+    """
     sums: dict[str, list[float]] = {action.id: [0.0, 0.0, 0.0] for action in spec.actions}
     others: dict[str, list[float]] = {}
     weights, weight_of_recent = _silence(posterior, spec)
@@ -172,14 +177,20 @@ def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -
         seed=_seed(spec.name, snapshot_version),
         as_of=posterior.as_of,
         features=spec.features,
-        model=None if spec.features is None else encode_model(_fitted(posterior, spec, weight_of_recent)),
+        model=None if _summed_features(spec) is None else encode_model(_fitted(posterior, spec, weight_of_recent)),
     )
 
 
+def _summed_features(spec: PolicySpec) -> FeatureSpec | None:
+    """Return what sums are kept of; None for a kind that looks at no features, or learns them in an order."""
+    return spec.features if learner_of(spec) is None else None
+
+
 def _learned_linear(aged: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome]) -> LinearStatistics | None:
-    if spec.features is None:
+    features = _summed_features(spec)
+    if features is None:
         return None
-    linear = LinearStatistics(spec.features) if aged.linear is None else aged.linear
+    linear = LinearStatistics(features) if aged.linear is None else aged.linear
     rows: dict[int, list[tuple[Outcome, float]]] = {}
     for outcome in outcomes:
         bucket = _bucket(spec, outcome.decided_at, aged.as_of, _LINEAR_BUCKETS)
