@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts audit bench-candidates bench-health bench-cold-start oracles bench-evaluation image image-test e2e clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret bandits rollouts audit bench-candidates bench-health bench-cold-start oracles bench-evaluation image image-test e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ e2e: manifests ## end-to-end tests on the cluster that KUBECONFIG names, skipped
 
 bench: $(STAMP) ## serving figures beside functions-framework's, in build/bench/serving.json
 	$(BIN)/python -m tests.performance.bench
+
+bandits: $(STAMP) ## forgetting, slow rewards and fixed draws at full size: many seeds, some minutes
+	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0 -rP tests/unit/policies
 
 bench-regret: $(STAMP) ## regret of the real loop beside the textbook's (about an hour)
 	$(BIN)/python -m tests.performance.regret
