@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
+from msgspec import structs
+
 from functions.console.candidates import Candidate
 from functions.console.decided_items import DecidedItem
 from shared.policies.choosing import Law
 from shared.policies.posterior import Outcome
-from shared.policies.rewards import item_rewards
+from shared.policies.rewards import item_delays, item_rewards
 from shared.vocabulary import PolicySpec
 
 _Arrival = tuple[float, int, Outcome]
+_Counted = tuple[float | None, float | None]
+"""A reward, and after how many seconds its first feedback occurred."""
 
 
 class Progress:
@@ -79,17 +83,21 @@ def outcomes_of(policy: PolicySpec, items: Sequence[DecidedItem], *, looks: bool
         yield stored.decided_at, _changed(named, shown=True)
     logged = decision.origin == "logged"
     came = sorted(stored.events, key=lambda event: event.occurred_at if logged else event.received_at)
-    before: list[float | None] = [None] * len(items)
+    before: list[_Counted] = [(None, None)] * len(items)
     for seen, event in enumerate(came, 1):
         moment = max(event.occurred_at if logged else event.received_at, stored.decided_at)
         rewards = item_rewards(policy, stored.decided_at, decision.actions, came[:seen])
-        for position, reward in enumerate(rewards):
-            if reward is not None and reward != before[position]:
-                yield moment, _changed(names[position], before=before[position], after=reward)
-        before = rewards
+        delays = item_delays(policy, stored.decided_at, decision.actions, came[:seen])
+        counted: list[_Counted] = list(zip(rewards, delays, strict=True))
+        for position, after in enumerate(counted):
+            if after[0] is not None and after != before[position]:
+                yield moment, _changed(names[position], before=before[position], after=after)
+        before = counted
 
 
 def _changed(
-    named: Outcome, *, shown: bool = False, before: float | None = None, after: float | None = None
+    named: Outcome, *, shown: bool = False, before: _Counted = (None, None), after: _Counted = (None, None)
 ) -> Outcome:
-    return Outcome(named.decided_at, named.action, shown, before, after, named.context, named.features)
+    return structs.replace(
+        named, shown=shown, before=before[0], after=after[0], delay_before_s=before[1], delay_after_s=after[1]
+    )

@@ -93,6 +93,8 @@ def test_rewards_become_known_when_they_come() -> None:
     made = outcomes_of(POLICY, decided(10.0, "a", (30.0, 0.8), (20.0, 0.3), (40.0, 0.5)), looks=True)
     steps = [(moment, one.shown, one.before, one.after) for moment, one in made]
     assert steps == [(10.0, True, None, None), (20.0, False, None, 0.3), (30.0, False, 0.3, 0.8)]
+    slow = [one for _, one in outcomes_of(POLICY, decided(10.0, "a", (30.0, 0.8), occurred=7.0), looks=False)]
+    assert [(one.delay_before_s, one.delay_after_s) for one in slow] == [(None, None), (None, 7.0)]
     [(_, shown), (moment, rewarded)] = outcomes_of(
         POLICY, decided(10.0, "a", (900.0, 1.0), origin="logged", occurred=5.0), looks=True
     )
