@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts bench-candidates bench-health bench-cold-start oracles bench-evaluation image image-test e2e clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts sequential bench-candidates bench-health bench-cold-start oracles bench-evaluation image image-test e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ bench-candidates: $(STAMP) ## 600 simulated logs on which candidates learn and a
 
 bench-health: $(STAMP) ## 1,000 simulated policy versions whose propensities are right: none may alarm (minutes)
 	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/evaluation/test_propensity_health.py
+
+sequential: $(STAMP) ## Q-learning over 20 seeds on FrozenLake and in a session where the greedy choice is a trap (about 15 minutes)
+	$(BIN)/python -m pytest -m slow -s -p no:randomly -o faulthandler_timeout=0 tests/unit/policies/test_q_learning.py
 
 bench-cold-start: $(STAMP) ## process start to ready of each function in the image that `make image` made
 	$(BIN)/python -m tests.performance.cold_start

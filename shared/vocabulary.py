@@ -55,10 +55,22 @@ class FeatureSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     hash_dimension: int = 32
 
 
+class Cells(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a feature of the context is cut into the cells of a state: one of the two is given.
+
+    `bins`: edges, rising; k edges make k + 1 cells, an edge belongs to the cell above it. `categories`: a cell each.
+    Beside those there are always a cell for a value of another sort (`other`) and one for none at all (`missing`).
+    """
+
+    bins: tuple[float, ...] | None = None
+    categories: tuple[str, ...] | None = None
+
+
 class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """One version of a policy: how it chooses, what it learns from. Immutable.
 
-    `features`: what a contextual policy looks at; None for one that looks at nothing.
+    `features`: what a contextual policy looks at; None for one that looks at nothing. `state`: the cells of each feature
+    that a state is made of, for a policy that tells states apart; `session_timeout_s`: the pause that ends an episode.
     """
 
     name: str
@@ -74,6 +86,8 @@ class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
     half_life_s: float | None = None
     exploration_floor: float = 0.01
     features: FeatureSpec | None = None
+    state: dict[str, Cells] = {}
+    session_timeout_s: float = 1800.0
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True):

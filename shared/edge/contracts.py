@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from shared.vocabulary import Context, FeatureSpec, Item, RewardRule
+from shared.vocabulary import Cells, Context, FeatureSpec, Item, RewardRule
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=1)]
@@ -144,6 +144,8 @@ class PolicyIn(msgspec.Struct, forbid_unknown_fields=True):
     half_life_s: float | None = None
     exploration_floor: float = 0.01
     features: FeatureSpec | None = None
+    state: dict[str, Cells] = {}
+    session_timeout_s: float = 1800.0
 
 
 class ActionEstimate(msgspec.Struct, frozen=True):
@@ -188,6 +190,8 @@ class PolicyOut(msgspec.Struct, frozen=True):
     half_life_s: float | None
     exploration_floor: float
     features: FeatureSpec | None = None
+    state: dict[str, Cells] = {}
+    session_timeout_s: float = 1800.0
     learning: Literal["new", "inherited", "refitting"] | UnsetType = UNSET
     snapshot: SnapshotOut | UnsetType = UNSET
 

@@ -16,7 +16,7 @@ from itertools import accumulate
 
 from shared.errors import InvalidInput
 from shared.policies.algorithm import Explained, FloatArray
-from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
 from shared.vocabulary import Action, Context, Item, Snapshot
 
 _REMEMBERED_BYTES = 8 << 20
@@ -55,12 +55,19 @@ class Chooser:
         self.snapshot = snapshot
         self.own = {action.id: action for action in snapshot.actions}
         self.actions = tuple(self.own)
-        self._laws: dict[tuple[str, ...], Law] = {}
+        self._laws: dict[tuple[int | None, tuple[str, ...]], Law] = {}
         self._bytes = 0
         self._contextual = None if snapshot.features is None else CONTEXTUAL_KINDS[snapshot.kind](snapshot)
-        self._algorithm = None if self._contextual is not None else KINDS[snapshot.kind](snapshot)
-        if self.actions and self._algorithm is not None:
-            self._law(self.actions)
+        sequential = SEQUENTIAL_KINDS.get(snapshot.kind)
+        self._sequential = None if sequential is None else sequential(snapshot)
+        self._algorithm = KINDS[snapshot.kind](snapshot) if not (self._contextual or self._sequential) else None
+        if self.actions and self._contextual is None:
+            self._law(None, self.actions)
+
+    @property
+    def looks_at_context(self) -> bool:
+        """Whether propensities depend on the context."""
+        return self._algorithm is None
 
     def choose(
         self, context: Context, actions: Sequence[Action | str] | None, draws: Sequence[float]
@@ -106,18 +113,22 @@ class Chooser:
             detail = "no action is eligible"
             raise InvalidInput(detail, field="actions")
         if self._contextual is None:
-            return self._law(ids)
+            return self._law(None if self._sequential is None else self._sequential.known_state(context), ids)
         evidence = self._contextual.evidence(context, actions)
         return Law(self, ids, evidence, evidence[:, 0].tolist(), kept=False)
 
-    def _law(self, actions: tuple[str, ...]) -> Law:
-        law = self._laws.get(actions)
+    def _law(self, state: int | None, actions: tuple[str, ...]) -> Law:
+        law = self._laws.get((state, actions))
         if law is None:
-            assert self._algorithm is not None  # noqa: S101 - for mypy
-            evidence = self._algorithm.evidence(actions)
-            law = Law(self, actions, evidence, self._algorithm.scores(actions), kept=True)
+            if self._sequential is not None:
+                evidence = self._sequential.evidence(state, actions)
+                scores = evidence[:, 0].tolist()
+            else:
+                assert self._algorithm is not None  # noqa: S101 - for mypy
+                evidence, scores = self._algorithm.evidence(actions), self._algorithm.scores(actions)
+            law = Law(self, actions, evidence, scores, kept=True)
             self.remember(evidence)
-            self._laws[actions] = law
+            self._laws[state, actions] = law
         return law
 
     def remember(self, evidence: FloatArray) -> None:
@@ -131,7 +142,7 @@ class Chooser:
     def law_of(self, evidence: FloatArray) -> FloatArray:
         """Return the probabilities of the rows of `evidence`, floor included, shape (n_actions,)."""
         floor = self.snapshot.exploration_floor
-        algorithm = self._contextual or self._algorithm
+        algorithm = self._contextual or self._sequential or self._algorithm
         assert algorithm is not None  # noqa: S101 - for mypy
         return (1.0 - floor) * algorithm.probabilities(evidence) + floor / len(evidence)
 

@@ -77,7 +77,10 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
             "half_life_s": OPTIONAL,
             "exploration_floor": OPTIONAL,
             "features": OPTIONAL,
+            "state": OPTIONAL,
+            "session_timeout_s": OPTIONAL,
         },
+        "Cells": {"bins": OPTIONAL, "categories": OPTIONAL},
         "FeatureSpec": {
             "per_action": OPTIONAL,
             "shared": OPTIONAL,
