@@ -11,7 +11,8 @@ import pytest
 
 from functions.console.main import main
 from functions.local.servers import LocalServers
-from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
+from shared.storage.redis_snapshots import decode_snapshot
 from tests.hosted import Hosted
 from tests.integration.test_http_interface import check_problem
 from tests.stage import Stage, run
@@ -19,12 +20,20 @@ from tests.stage import Stage, run
 DECISIONS = 10_000
 BATCH = 250
 FEATURES = {"interactions": [["age", "action.price"], ["device", "action.colour"]]}
+SESSIONS = {
+    "state": {"age": {"bins": [30.0, 40.0, 50.0]}, "device": {"categories": ["phone", "desktop"]}},
+    "session_timeout_s": 1,
+    "reward_window_s": 1,
+}
 VARIANTS: list[dict[str, Any]] = [
     *({"kind": kind} for kind in KINDS),
     *({"kind": kind, "features": FEATURES} for kind in CONTEXTUAL_KINDS),
+    *({"kind": kind} | SESSIONS for kind in SEQUENTIAL_KINDS),
     {"kind": "thompson", "reward_range": None},
 ]
-"""The policies that decide: every kind, and every kind that looks at features."""
+"""The policies that decide: every kind, and every kind that looks at features or at sessions."""
+CLOSED_S = 2.2
+"""After which a session of a policy of `SESSIONS` is over, and what it earned."""
 ROUNDS = 4
 """How many snapshots of each policy decide."""
 ACTIONS: list[dict[str, Any]] = [
@@ -49,6 +58,8 @@ def request(policy: str, random: np.random.Generator) -> dict[str, Any]:
             asked["actions"] = ["a3", {"id": "stranger", "features": {"price": 2.5}}, "a1", "another"]
         case 3:
             asked["exclude"] = [f"a{n}" for n in random.permutation(8)[: random.integers(1, 7)]]
+    if random.random() < 0.6:
+        asked["session_id"] = f"s{random.integers(40)}"
     if random.random() < 0.1:
         asked["defer_activation"] = True
     return asked
@@ -81,6 +92,22 @@ async def decide(stage: Stage, policy: str, decisions: int, random: np.random.Ge
     await stage.learn(policy)
 
 
+async def close_sessions(stage: Stage, policy: str) -> None:
+    """Let a policy learn the sessions that are over, and be trained on them."""
+    before = (await stage.recommend(policy))["snapshot_version"]
+    await asyncio.sleep(CLOSED_S)
+    await stage.learn(policy)
+    answer = await stage.event("train", "dev.knudge.training.requested.v1", {"policy": policy})
+    assert answer.status in {200, 204}, answer
+    content = decode_snapshot(await stage.published(policy) or b"")
+    assert content.model is not None
+    for _ in range(200):
+        if (await stage.recommend(policy))["snapshot_version"] >= content.snapshot_version > before:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("what was learned of sessions was not served")
+
+
 def audit(policy: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
     """Run `knudge audit` over all that a policy decided; return the exit status and the figures."""
     status = main(["audit", "--policy", policy, "--json"])
@@ -108,7 +135,12 @@ def test_ten_thousand_decisions_of_every_kind_recompute(
             floor = (0.0, 0.01, 0.2)[number % 3]
             policy = await stage.policy(f"audit-{number}", actions=ACTIONS, exploration_floor=floor, **variant)
             policies[policy] = variant["kind"]
-            await decide(stage, policy, share, random)
+            if "state" in variant:
+                await decide(stage, policy, share // 2, random, rounds=1)
+                await close_sessions(stage, policy)
+                await decide(stage, policy, -(-share // 2), random, rounds=1)
+            else:
+                await decide(stage, policy, share, random)
 
     run(servers, play)
     recomputed = 0
