@@ -1,4 +1,4 @@
-"""Stored decisions, recomputed: one by one through `control`, ten thousand of every kind from the log."""
+"""Stored decisions, recomputed: one by one through `control`, those of every kind from the log (10,000 of each: `make audit`)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from functions.console.main import main
 from functions.local.servers import LocalServers
 from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
 from shared.storage.redis_snapshots import decode_snapshot
+from tests import stage as stage_of_tests
 from tests.hosted import Hosted
 from tests.integration.test_http_interface import check_problem
 from tests.stage import Stage, run
 
-DECISIONS = 10_000
 BATCH = 250
 FEATURES = {"interactions": [["age", "action.price"], ["device", "action.colour"]]}
 SESSIONS = {
@@ -121,35 +121,46 @@ def environment(servers: LocalServers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KNUDGE_SERVER_KEY", servers.server_key)
 
 
-@pytest.mark.usefixtures("environment")
-def test_ten_thousand_decisions_of_every_kind_recompute(
-    servers: LocalServers, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Every stored action is what the draw chooses, every stored propensity what the snapshot gives, to 1e-9."""
+def decided_and_audited(servers: LocalServers, capsys: pytest.CaptureFixture[str], name: str, each: int) -> None:
+    """Have policies of every kind decide, and check that all of it recomputes."""
     random = np.random.default_rng(4)
-    share = -(-DECISIONS // len(VARIANTS))
     policies: dict[str, str] = {}
 
     async def play(stage: Stage) -> None:
         for number, variant in enumerate(VARIANTS):
             floor = (0.0, 0.01, 0.2)[number % 3]
-            policy = await stage.policy(f"audit-{number}", actions=ACTIONS, exploration_floor=floor, **variant)
+            policy = await stage.policy(f"{name}-{number}", actions=ACTIONS, exploration_floor=floor, **variant)
             policies[policy] = variant["kind"]
             if "state" in variant:
-                await decide(stage, policy, share // 2, random, rounds=1)
+                await decide(stage, policy, each // 2, random, rounds=1)
                 await close_sessions(stage, policy)
-                await decide(stage, policy, -(-share // 2), random, rounds=1)
+                await decide(stage, policy, -(-each // 2), random, rounds=1)
             else:
-                await decide(stage, policy, share, random)
+                await decide(stage, policy, each, random)
 
     run(servers, play)
-    recomputed = 0
     for policy, kind in policies.items():
         status, figures = audit(policy, capsys)
         assert (status, figures["different"]) == (0, [])
         assert set(figures["by_kind"]) == {kind}
-        recomputed += figures["by_kind"][kind]["as stored"]
-    assert recomputed >= DECISIONS
+        assert figures["by_kind"][kind]["as stored"] >= each
+
+
+@pytest.mark.usefixtures("environment")
+def test_decisions_of_every_kind_recompute(servers: LocalServers, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every stored action is what the draw chooses, every stored propensity what the snapshot gives, to 1e-9."""
+    decided_and_audited(servers, capsys, "audit", 200)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("environment")
+def test_ten_thousand_decisions_of_every_kind_recompute(
+    servers: LocalServers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for 10,000 decisions of each."""
+    monkeypatch.setattr(stage_of_tests, "PLAY_S", 1_500.0)
+    decided_and_audited(servers, capsys, "audit-long", 10_000)
 
 
 @pytest.mark.usefixtures("environment")
