@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -211,6 +212,79 @@ def test_a_pause_ends_an_episode(servers: LocalServers) -> None:
         assert parted["plain"] == (pytest.approx((0.0 + 0.6) / 2), 1.0), "one of two tables has seen it"
         traced = 0.9 * (0.5 * 0.6 + 0.5 * 1.0)
         assert whole["plain"] == (pytest.approx((traced + 0.6) / 2), 1.0)
+
+    run(servers, play)
+
+
+def test_what_comes_after_its_session_was_learned_is_an_episode_of_its_own(servers: LocalServers) -> None:
+    """A decision that is archived late changes nothing that was learned, and is learned once itself."""
+
+    async def play(stage: Stage) -> None:
+        policy = await stage.policy(**(TRAP | {"session_timeout_s": 60}))
+        begin = time.time() - 7200.0
+        await logged(stage, policy, begin, ["plain"], prefix="late")
+        await stage.learn(policy)
+        first = stage.sql("select * from learned_order where policy = %s order by place", policy)
+        row = {
+            "policy": policy,
+            "action": "go on",
+            "propensity": None,
+            "session_id": "late-0",
+            "context": {"page": "rich"},
+            "occurred_at": at(begin + 0.5),
+        }
+        answer = await stage.call("feedback", "POST", "/v1/decisions", {"decisions": [row]})
+        assert answer.status == 200, answer
+        await stage.learn(policy)
+        await asyncio.sleep(1.1)
+        await stage.learn(policy)
+        after = stage.sql("select * from learned_order where policy = %s order by place", policy)
+        assert after[:-1] == first
+        assert (after[-1]["place"], after[-1]["ends"]) == (3, True)
+        running, _ = await models(stage, policy)
+        assert (await models(stage, policy, refit=True))[0] == running
+
+    run(servers, play)
+
+
+def test_much_is_learned_in_portions_and_endless_sessions_in_pieces(
+    servers: LocalServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little a transaction learns, one run learns all that is closed, no episode is cut but by its length."""
+    monkeypatch.setattr("shared.storage.postgres_ordered.CLOSED_AT_ONCE", 7)
+    monkeypatch.setattr("shared.storage.postgres_ordered.LONGEST_EPISODE", 3)
+
+    async def play(stage: Stage) -> None:
+        policy = await stage.policy(**(TRAP | {"session_timeout_s": 60}))
+        begin = time.time() - 7200.0
+        await logged(stage, policy, begin, ["bait", "plain"] * 5)
+        rows = [
+            {
+                "policy": policy,
+                "action": "go on",
+                "propensity": 1.0,
+                "session_id": "endless",
+                "context": {"page": "rich"},
+                "occurred_at": at(begin + 10.0 * number),
+                "actions": ["go on"],
+            }
+            for number in range(8)
+        ]
+        assert (await stage.call("feedback", "POST", "/v1/decisions", {"decisions": rows})).status == 200
+        await stage.learn(policy)
+        order = stage.sql(
+            """select o.place, o.ends, d.session_pseudonym as session from learned_order o
+            join decisions d using (decided_at, decision_id) where o.policy = %s order by o.place""",
+            policy,
+        )
+        assert [row["place"] for row in order] == list(range(1, 29))
+        ends = [row["place"] for row in order if row["ends"]]
+        lengths = [last - first for first, last in itertools.pairwise([0, *ends])]
+        assert sorted(lengths) == [2] * 11 + [3] * 2
+        for first, last in itertools.pairwise([0, *ends]):
+            assert len({row["session"] for row in order[first:last]}) == 1
+        running, _ = await models(stage, policy)
+        assert (await models(stage, policy, refit=True))[0] == running
 
     run(servers, play)
 
