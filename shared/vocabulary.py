@@ -55,10 +55,22 @@ class FeatureSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     hash_dimension: int = 32
 
 
+class Diversity(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How much the items of a slate shall differ (`shared.policies.diversity`).
+
+    `weight`: > 0 to 100; what an action loses that is wholly like one above it, in widths of the reward range (1 if unbounded).
+    `features`: by which of the actions' features they are compared; None: all of them.
+    """
+
+    weight: float
+    features: tuple[str, ...] | None = None
+
+
 class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """One version of a policy: how it chooses, what it learns from. Immutable.
 
-    `features`: what a contextual policy looks at; None for one that looks at nothing.
+    `features`: what a contextual policy looks at; None for one that looks at nothing. `diversity`: None for slates whose items
+    may be as alike as they like.
     """
 
     name: str
@@ -74,6 +86,7 @@ class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
     half_life_s: float | None = None
     exploration_floor: float = 0.01
     features: FeatureSpec | None = None
+    diversity: Diversity | None = None
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True):
@@ -119,6 +132,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     as_of: float
     features: FeatureSpec | None = None
     model: bytes | None = None
+    diversity: Diversity | None = None
 
 
 class Item(msgspec.Struct, frozen=True):

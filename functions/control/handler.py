@@ -116,6 +116,7 @@ def _policy_out(spec: PolicySpec, *, active: bool) -> PolicyOut:
         half_life_s=spec.half_life_s,
         exploration_floor=spec.exploration_floor,
         features=spec.features,
+        diversity=spec.diversity,
     )
 
 

@@ -21,6 +21,7 @@ SHORTEST_HALF_LIFE_S = 10.0
 LARGEST_REWARD = 1e12
 LARGEST_HASH_DIMENSION = 256
 MOST_INTERACTIONS = 64
+LARGEST_DIVERSITY = 100.0
 
 
 def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
@@ -44,6 +45,7 @@ def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
         _refuse("reward_range", f"{body.kind} needs one")
     _check_reward(body, reward_range, bounds)
     _check_times(body)
+    _check_diversity(body, bounds)
     if not 0 <= body.exploration_floor < 1:
         _refuse("exploration_floor", "must lie in [0, 1)")
     actions = tuple(Action(a) if isinstance(a, str) else Action(a.id, a.features) for a in body.actions)
@@ -64,6 +66,7 @@ def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
         half_life_s=body.half_life_s,
         exploration_floor=body.exploration_floor,
         features=features,
+        diversity=body.diversity,
     )
 
 
@@ -91,6 +94,20 @@ def _check_times(body: PolicyIn) -> None:
         _refuse("expected_delay_s", f"must be above 0 and at most {LONGEST_WINDOW_S:g}")
     if body.half_life_s is not None and body.half_life_s < SHORTEST_HALF_LIFE_S:
         _refuse("half_life_s", f"must be at least {SHORTEST_HALF_LIFE_S:g}")
+
+
+def _check_diversity(body: PolicyIn, bounds: Bounds) -> None:
+    diversity = body.diversity
+    if diversity is None:
+        return
+    if not 0 < diversity.weight <= LARGEST_DIVERSITY:
+        _refuse("diversity.weight", f"must be above 0 and at most {LARGEST_DIVERSITY:g}; leave diversity out for none")
+    if diversity.features == ():
+        _refuse("diversity.features", "must name at least one; leave it out for all of them")
+    for at, name in enumerate(diversity.features or ()):
+        bounds.string(name, f"diversity.features[{at}]")
+        if name.startswith(ACTION_PREFIX):
+            _refuse(f"diversity.features[{at}]", f"names features of actions as they are, without {ACTION_PREFIX!r}")
 
 
 def _features(body: PolicyIn, bounds: Bounds) -> FeatureSpec | None:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from shared.vocabulary import Context, FeatureSpec, Item, RewardRule
+from shared.vocabulary import Context, Diversity, FeatureSpec, Item, RewardRule
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=1)]
@@ -144,6 +144,7 @@ class PolicyIn(msgspec.Struct, forbid_unknown_fields=True):
     half_life_s: float | None = None
     exploration_floor: float = 0.01
     features: FeatureSpec | None = None
+    diversity: Diversity | None = None
 
 
 class ActionEstimate(msgspec.Struct, frozen=True):
@@ -188,6 +189,7 @@ class PolicyOut(msgspec.Struct, frozen=True):
     half_life_s: float | None
     exploration_floor: float
     features: FeatureSpec | None = None
+    diversity: Diversity | None = None
     learning: Literal["new", "inherited", "refitting"] | UnsetType = UNSET
     snapshot: SnapshotOut | UnsetType = UNSET
 

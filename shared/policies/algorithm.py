@@ -8,7 +8,7 @@ the items that a slate already holds, and asks again. Probabilities leave out th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -52,6 +52,14 @@ class ContextualAlgorithm(Protocol):
 
     def probabilities(self, evidence: FloatArray) -> FloatArray:
         """Return the probability of each row's action among the given rows, shape (n_actions,), summing to 1."""
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """What a kind offers besides where its evidence does not stand in units of reward in every column."""
+
+    def moved(self, evidence: FloatArray, shift: FloatArray) -> FloatArray:
+        """Return the evidence of actions that are worth more by `shift`, shape (n_actions,), in units of reward."""
 
 
 class Kind(Protocol):

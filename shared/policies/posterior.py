@@ -159,6 +159,7 @@ def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -
         as_of=posterior.as_of,
         features=spec.features,
         model=None if spec.features is None else encode_model(_fitted(posterior, spec)),
+        diversity=spec.diversity,
     )
 
 

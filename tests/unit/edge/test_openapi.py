@@ -77,7 +77,9 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
             "half_life_s": OPTIONAL,
             "exploration_floor": OPTIONAL,
             "features": OPTIONAL,
+            "diversity": OPTIONAL,
         },
+        "Diversity": {"weight": REQUIRED, "features": OPTIONAL},
         "FeatureSpec": {
             "per_action": OPTIONAL,
             "shared": OPTIONAL,
