@@ -22,6 +22,7 @@ LARGEST_REWARD = 1e12
 LARGEST_HASH_DIMENSION = 256
 MOST_INTERACTIONS = 64
 LARGEST_DIVERSITY = 100.0
+LARGEST_BASELINE = 0.5
 
 
 def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
@@ -46,6 +47,7 @@ def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
     _check_reward(body, reward_range, bounds)
     _check_times(body)
     _check_diversity(body, bounds)
+    _check_baseline(name, body)
     if not 0 <= body.exploration_floor < 1:
         _refuse("exploration_floor", "must lie in [0, 1)")
     actions = tuple(Action(a) if isinstance(a, str) else Action(a.id, a.features) for a in body.actions)
@@ -67,6 +69,8 @@ def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
         exploration_floor=body.exploration_floor,
         features=features,
         diversity=body.diversity,
+        mode=body.mode,
+        baseline=body.baseline,
     )
 
 
@@ -108,6 +112,22 @@ def _check_diversity(body: PolicyIn, bounds: Bounds) -> None:
         bounds.string(name, f"diversity.features[{at}]")
         if name.startswith(ACTION_PREFIX):
             _refuse(f"diversity.features[{at}]", f"names features of actions as they are, without {ACTION_PREFIX!r}")
+
+
+def _check_baseline(name: str, body: PolicyIn) -> None:
+    baseline = body.baseline
+    if baseline is None:
+        return
+    if not 0 < baseline.share <= LARGEST_BASELINE:
+        _refuse("baseline.share", f"must be above 0 and at most {LARGEST_BASELINE:g}; leave baseline out for none")
+    if baseline.serve == "default_action" and body.mode == "apprentice":
+        _refuse("baseline.serve", "an apprentice's other users get the default action already; take uniform or policy")
+    if (baseline.serve == "policy") != (baseline.policy is not None):
+        _refuse(
+            "baseline.policy", "names the policy that serves the baseline, where serve is 'policy', and nowhere else"
+        )
+    if baseline.policy == name:
+        _refuse("baseline.policy", "must be another policy")
 
 
 def _features(body: PolicyIn, bounds: Bounds) -> FeatureSpec | None:

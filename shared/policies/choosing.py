@@ -27,6 +27,11 @@ _LAW_BYTES, _ACTION_BYTES = 800, 150
 """What a law takes beside its evidence: once, and for each of its actions."""
 
 
+def without_snapshot(policy: str) -> Snapshot:
+    """Return what decides while no snapshot is at hand: version 0, uniform over the actions that the caller brings."""
+    return Snapshot(policy, 0, 0, "epsilon_greedy", {"epsilon": 1.0}, (), (), 0.0, None, 0, 0.0)
+
+
 def choose(
     snapshot: Snapshot, context: Context, actions: Sequence[Action | str] | None, draws: Sequence[float]
 ) -> tuple[Item, ...]:

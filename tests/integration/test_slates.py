@@ -99,9 +99,9 @@ def test_diversity_is_read_back_and_its_change_is_inherited(servers: LocalServer
     run(servers, play)
 
 
-@pytest.mark.parametrize(
-    ("diversity", "field"),
-    [
+def test_a_wrong_diversity_is_refused_by_field(servers: LocalServers) -> None:
+    """Each mistake names what is wrong, and nothing is written."""
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"weight": 0}, "diversity.weight"),
         ({"weight": -0.1}, "diversity.weight"),
         ({"weight": 101}, "diversity.weight"),
@@ -111,16 +111,13 @@ def test_diversity_is_read_back_and_its_change_is_inherited(servers: LocalServer
         ({"weight": 1, "features": ["topic", "action.topic"]}, "diversity.features[1]"),
         ({"weight": 1, "features": [3]}, "diversity.features[0]"),
         ({"weight": 1, "measure": "cosine"}, "diversity.measure"),
-    ],
-)
-def test_a_wrong_diversity_is_refused_by_field(servers: LocalServers, diversity: dict[str, Any], field: str) -> None:
-    """Each mistake names what is wrong, and nothing is written."""
+    ]
 
     async def play(stage: Stage) -> None:
-        body = {"kind": "thompson", "actions": ACTIONS, "reward": {"click": 1.0}, "diversity": diversity}
-        answer = await stage.call("control", "PUT", "/v1/policies/refused-slates", body)
-        assert (answer.status, answer.body["field"]) == (400, field), answer
-        answer = await stage.call("control", "GET", "/v1/policies/refused-slates")
-        assert answer.status == 404
+        for diversity, field in wrong:
+            body = {"kind": "thompson", "actions": ACTIONS, "reward": {"click": 1.0}, "diversity": diversity}
+            answer = await stage.call("control", "PUT", "/v1/policies/refused-slates", body)
+            assert (answer.status, answer.body["field"]) == (400, field), answer
+        assert (await stage.call("control", "GET", "/v1/policies/refused-slates")).status == 404
 
     run(servers, play)

@@ -78,7 +78,10 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
             "exploration_floor": OPTIONAL,
             "features": OPTIONAL,
             "diversity": OPTIONAL,
+            "mode": OPTIONAL,
+            "baseline": OPTIONAL,
         },
+        "Baseline": {"share": REQUIRED, "serve": OPTIONAL, "policy": OPTIONAL},
         "Diversity": {"weight": REQUIRED, "features": OPTIONAL},
         "FeatureSpec": {
             "per_action": OPTIONAL,
@@ -91,7 +94,15 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
 }
 ANSWERS: Mapping[tuple[str, str], Mapping[str, set[str]]] = {
     ("/v1/recommend", "post"): {
-        "RecommendAnswer": {"decision_id", "policy", "policy_version", "snapshot_version", "items", "degraded"},
+        "RecommendAnswer": {
+            "decision_id",
+            "policy",
+            "policy_version",
+            "snapshot_version",
+            "items",
+            "degraded",
+            "served_by",
+        },
         "Item": {"action", "propensity", "score"},
     },
     ("/v1/recommend/batch", "post"): {"RecommendBatchAnswer": {"results"}},
