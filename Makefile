@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts bench-cold-start oracles bench-evaluation image image-test e2e clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts bench-cold-start oracles bench-evaluation image image-test e2e sequential clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ bench-regret: $(STAMP) ## regret of the real loop beside the textbook's (about a
 
 rollouts: $(STAMP) ## 20 roll-outs at a reward rate of 20 % and a margin of 10 %, on real rows (minutes)
 	$(BIN)/python -m pytest -m slow tests/integration/test_rollouts.py
+
+sequential: $(STAMP) ## Q-learning over 20 seeds on FrozenLake and in a session where the greedy choice is a trap (about 15 minutes)
+	$(BIN)/python -m pytest -m slow -s -p no:randomly -o faulthandler_timeout=0 tests/unit/policies/test_q_learning.py
 
 bench-cold-start: $(STAMP) ## process start to ready of each function in the image that `make image` made
 	$(BIN)/python -m tests.performance.cold_start

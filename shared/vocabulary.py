@@ -84,11 +84,23 @@ class Baseline(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     policy: str | None = None
 
 
+class Cells(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a feature of the context is cut into the cells of a state: one of the two is given.
+
+    `bins`: edges, rising; k edges make k + 1 cells, an edge belongs to the cell above it. `categories`: a cell each.
+    Beside those there are always a cell for a value of another sort (`other`) and one for none at all (`missing`).
+    """
+
+    bins: tuple[float, ...] | None = None
+    categories: tuple[str, ...] | None = None
+
+
 class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """One version of a policy: how it chooses, what it learns from. Immutable.
 
-    `features`: what a contextual policy looks at; None for one that looks at nothing. `diversity`: None for slates whose items
-    may be as alike as they like. `mode`, `baseline`: who decides (`shared.policies.arms`).
+    `features`: what a contextual policy looks at; None for one that looks at nothing. `state`: the cells of each feature
+    that a state is made of, for a policy that tells states apart; `session_timeout_s`: the pause that ends an episode.
+    `diversity`: None for slates whose items may be as alike as they like. `mode`, `baseline`: who decides (`shared.policies.arms`).
     """
 
     name: str
@@ -107,6 +119,8 @@ class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
     diversity: Diversity | None = None
     mode: Mode = "serve"
     baseline: Baseline | None = None
+    state: dict[str, Cells] = {}
+    session_timeout_s: float = 1800.0
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True):

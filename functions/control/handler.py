@@ -134,13 +134,15 @@ def _policy_out(spec: PolicySpec, *, active: bool) -> PolicyOut:
         diversity=spec.diversity,
         mode=spec.mode,
         baseline=spec.baseline,
+        state=spec.state,
+        session_timeout_s=spec.session_timeout_s,
     )
 
 
 def _snapshot_out(content: bytes) -> SnapshotOut:
     snapshot = decode_snapshot(content)
     chooser = Chooser(snapshot)
-    propensities = chooser.propensities() if chooser.actions and snapshot.features is None else {}
+    propensities = chooser.propensities() if chooser.actions and not chooser.looks_at_context else {}
     return SnapshotOut(
         snapshot_version=snapshot.snapshot_version,
         policy_version=snapshot.policy_version,

@@ -7,11 +7,13 @@ from typing import NoReturn
 
 from msgspec import UNSET
 
+from functions.control.session_checks import check_sessions
 from shared.edge.contracts import PolicyIn
 from shared.edge.decoding import Bounds
 from shared.errors import InvalidInput
+from shared.policies.algorithm import ContextualKind, Kind, SequentialKind
 from shared.policies.features import ACTION_PREFIX
-from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
 from shared.vocabulary import Action, FeatureSpec, PolicySpec, RewardRule
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -30,11 +32,7 @@ def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
     if not _NAME.fullmatch(name):
         _refuse("name", "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit")
     features = _features(body, bounds)
-    kind = KINDS.get(body.kind) if features is None else CONTEXTUAL_KINDS.get(body.kind)
-    if kind is None and body.kind in KINDS:
-        _refuse("features", f"{body.kind} looks at nothing but the action; leave them out")
-    if kind is None:
-        _refuse("kind", f"must be one of {', '.join(sorted(KINDS.keys() | CONTEXTUAL_KINDS.keys()))}")
+    kind = _kind(body.kind, features)
     for key, value in body.parameters.items():
         known = kind.PARAMETERS.get(key)
         if known is None:
@@ -48,6 +46,7 @@ def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
     _check_times(body)
     _check_diversity(body, bounds)
     _check_baseline(name, body)
+    check_sessions(body, bounds)
     if not 0 <= body.exploration_floor < 1:
         _refuse("exploration_floor", "must lie in [0, 1)")
     actions = tuple(Action(a) if isinstance(a, str) else Action(a.id, a.features) for a in body.actions)
@@ -71,7 +70,21 @@ def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
         diversity=body.diversity,
         mode=body.mode,
         baseline=body.baseline,
+        state=body.state,
+        session_timeout_s=body.session_timeout_s,
     )
+
+
+def _kind(name: str, features: FeatureSpec | None) -> Kind | ContextualKind | SequentialKind:
+    without = KINDS.keys() | SEQUENTIAL_KINDS.keys()
+    if features is not None and name in without - CONTEXTUAL_KINDS.keys():
+        _refuse("features", f"{name} does not look at them; leave them out")
+    kind: Kind | ContextualKind | SequentialKind | None = SEQUENTIAL_KINDS.get(name)
+    if kind is None:
+        kind = CONTEXTUAL_KINDS.get(name) if features is not None else KINDS.get(name)
+    if kind is None:
+        _refuse("kind", f"must be one of {', '.join(sorted(without | CONTEXTUAL_KINDS.keys()))}")
+    return kind
 
 
 def _check_reward(body: PolicyIn, reward_range: tuple[float, float] | None, bounds: Bounds) -> None:

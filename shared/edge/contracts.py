@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from shared.vocabulary import Baseline, Comparison, Context, Diversity, FeatureSpec, Item, Mode, RewardRule, Who
+from shared.vocabulary import Baseline, Cells, Comparison, Context, Diversity, FeatureSpec, Item, Mode, RewardRule, Who
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=1)]
@@ -149,6 +149,8 @@ class PolicyIn(msgspec.Struct, forbid_unknown_fields=True):
     diversity: Diversity | None = None
     mode: Mode = "serve"
     baseline: Baseline | None = None
+    state: dict[str, Cells] = {}
+    session_timeout_s: float = 1800.0
 
 
 class ActionEstimate(msgspec.Struct, frozen=True):
@@ -196,6 +198,8 @@ class PolicyOut(msgspec.Struct, frozen=True):
     diversity: Diversity | None = None
     mode: Mode = "serve"
     baseline: Baseline | None = None
+    state: dict[str, Cells] = {}
+    session_timeout_s: float = 1800.0
     learning: Literal["new", "inherited", "refitting"] | UnsetType = UNSET
     snapshot: SnapshotOut | UnsetType = UNSET
     comparison: Comparison | UnsetType = UNSET

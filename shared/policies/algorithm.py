@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.vocabulary import Action, Context, Estimate, Snapshot
+from shared.vocabulary import Action, Context, Estimate, PolicySpec, Snapshot
 
 FloatArray = NDArray[np.float64]
 
@@ -62,6 +62,19 @@ class Movable(Protocol):
         """Return the evidence of actions that are worth more by `shift`, shape (n_actions,), in units of reward."""
 
 
+class SequentialAlgorithm(Protocol):
+    """One kind of policy that looks at the state which the context is in, compiled for one snapshot."""
+
+    def known_state(self, context: Context) -> int | None:
+        """Return the state, None for all that the snapshot cannot tell apart: one law for each."""
+
+    def evidence(self, state: int | None, actions: Sequence[str]) -> FloatArray:
+        """Return one row per action, shape (n_actions, n_columns); column 0 is what the algorithm thinks of it, the score."""
+
+    def probabilities(self, evidence: FloatArray) -> FloatArray:
+        """Return the probability of each row's action among the given rows, shape (n_actions,), summing to 1."""
+
+
 class Kind(Protocol):
     """How to compile a kind of policy; every algorithm's class is one."""
 
@@ -82,10 +95,20 @@ class ContextualKind(Protocol):
         """Return the algorithm for a snapshot."""
 
 
-def parameter(snapshot: Snapshot, kind: Mapping[str, Parameter], name: str) -> float:
-    """Return a parameter as the snapshot gives it, or its default."""
+class SequentialKind(Protocol):
+    """The same for a kind that looks at a state, and at what comes after it."""
+
+    PARAMETERS: Mapping[str, Parameter]
+    NEEDS_RANGE: bool
+
+    def __call__(self, snapshot: Snapshot) -> SequentialAlgorithm:
+        """Return the algorithm for a snapshot."""
+
+
+def parameter(given: Snapshot | PolicySpec, kind: Mapping[str, Parameter], name: str) -> float:
+    """Return a parameter as a snapshot or a policy gives it, or its default."""
     default = kind[name].default
-    value = snapshot.parameters.get(name, default)
+    value = given.parameters.get(name, default)
     if value is None:
         msg = f"{name} has no default"
         raise KeyError(msg)

@@ -18,7 +18,7 @@ from itertools import accumulate
 from shared.errors import InvalidInput
 from shared.policies.algorithm import FloatArray, Movable, scale
 from shared.policies.diversity import Penalties
-from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
 from shared.vocabulary import Action, Context, Item, Snapshot
 
 _REMEMBERED_BYTES = 8 << 20
@@ -57,14 +57,21 @@ class Chooser:
         self.snapshot = snapshot
         self.own = {action.id: action for action in snapshot.actions}
         self.actions = tuple(self.own)
-        self._laws: dict[tuple[str, ...], Law] = {}
+        self._laws: dict[tuple[int | None, tuple[str, ...]], Law] = {}
         self._bytes = 0
         self._contextual = None if snapshot.features is None else CONTEXTUAL_KINDS[snapshot.kind](snapshot)
-        self._algorithm = None if self._contextual is not None else KINDS[snapshot.kind](snapshot)
+        sequential = SEQUENTIAL_KINDS.get(snapshot.kind)
+        self._sequential = None if sequential is None else sequential(snapshot)
+        self._algorithm = KINDS[snapshot.kind](snapshot) if not (self._contextual or self._sequential) else None
         self._diversity = snapshot.diversity
         self._own_penalties = self._penalties(snapshot.actions)
-        if self.actions and self._algorithm is not None:
-            self._law(self.actions)
+        if self.actions and self._contextual is None:
+            self._law(None, self.actions)
+
+    @property
+    def looks_at_context(self) -> bool:
+        """Whether propensities depend on the context."""
+        return self._algorithm is None
 
     def choose(
         self, context: Context, actions: Sequence[Action | str] | None, draws: Sequence[float]
@@ -93,7 +100,7 @@ class Chooser:
             detail = "no action is eligible"
             raise InvalidInput(detail, field="actions")
         if self._contextual is None:
-            law = self._law(ids)
+            law = self._law(None if self._sequential is None else self._sequential.known_state(context), ids)
             if self._diversity is None or actions is None or all(self._is_own(action) for action in actions):
                 return law
             return law.of(self._penalties(actions))
@@ -101,15 +108,18 @@ class Chooser:
         penalties = self._own_penalties if actions is None else self._penalties(actions)
         return Law(self, ids, evidence, evidence[:, 0].tolist(), kept=False, penalties=penalties)
 
-    def _law(self, actions: tuple[str, ...]) -> Law:
-        law = self._laws.get(actions)
+    def _law(self, state: int | None, actions: tuple[str, ...]) -> Law:
+        law = self._laws.get((state, actions))
         if law is None:
-            assert self._algorithm is not None  # noqa: S101 - for mypy
-            evidence = self._algorithm.evidence(actions)
-            penalties = self._penalties(actions)
-            law = Law(self, actions, evidence, self._algorithm.scores(actions), kept=True, penalties=penalties)
+            if self._sequential is not None:
+                evidence = self._sequential.evidence(state, actions)
+                scores = evidence[:, 0].tolist()
+            else:
+                assert self._algorithm is not None  # noqa: S101 - for mypy
+                evidence, scores = self._algorithm.evidence(actions), self._algorithm.scores(actions)
+            law = Law(self, actions, evidence, scores, kept=True, penalties=self._penalties(actions))
             self.remember(evidence)
-            self._laws[actions] = law
+            self._laws[state, actions] = law
         return law
 
     def _penalties(self, actions: Sequence[Action | str]) -> Penalties | None:
@@ -136,7 +146,7 @@ class Chooser:
         `shift`: how much more each is worth than the evidence says, in units of reward.
         """
         floor = self.snapshot.exploration_floor
-        algorithm = self._contextual or self._algorithm
+        algorithm = self._contextual or self._sequential or self._algorithm
         assert algorithm is not None  # noqa: S101 - for mypy
         if shift is not None:
             evidence = algorithm.moved(evidence, shift) if isinstance(algorithm, Movable) else evidence + shift[:, None]

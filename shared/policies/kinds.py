@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared.policies.algorithm import ContextualKind, Kind
+from shared.policies.algorithm import ContextualKind, Kind, SequentialKind
 from shared.policies.epsilon_greedy import EpsilonGreedy
+from shared.policies.fitted_q import FittedQ
 from shared.policies.lin_epsilon_greedy import LinEpsilonGreedy
 from shared.policies.lin_softmax import LinSoftmax
 from shared.policies.lin_thompson import LinThompson
 from shared.policies.lin_ucb import LinUcb
+from shared.policies.q_learning import QLearning
 from shared.policies.square_cb import SquareCb
 from shared.policies.thompson import Thompson
 from shared.policies.ucb1 import Ucb1
@@ -28,3 +30,6 @@ CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = {
     "square_cb": SquareCb,
 }
 """Kinds that look at the context and at the features of actions."""
+
+SEQUENTIAL_KINDS: Mapping[str, SequentialKind] = {"fitted_q": FittedQ, "q_learning": QLearning}
+"""Kinds that look at the state that a session is in, and at what comes after it."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from shared.identity import route
+from shared.policies.ordered_kinds import orders_alike
 from shared.policies.posterior import Posterior
 from shared.storage.postgres_connection import Row
 from shared.vocabulary import Comparison, Decision, PolicySpec
@@ -49,7 +52,8 @@ def is_stale(state: State, now: float) -> bool:
 
 def learns_alike(one: PolicySpec, other: PolicySpec) -> bool:
     """Tell whether two versions make the same statistics of the same history: a posterior is inherited then."""
-    return all(getattr(one, field) == getattr(other, field) for field in _LEARNING_FIELDS)
+    alike = all(getattr(one, field) == getattr(other, field) for field in _LEARNING_FIELDS)
+    return alike and orders_alike(one, other)
 
 
 _LEARNING_FIELDS = (
@@ -78,3 +82,9 @@ def as_row(decision: Decision) -> Row:
         "user_pseudonym": decision.user,
         "served_by": None if decision.served_by is None else msgspec.to_builtins(decision.served_by),
     }
+
+
+def to_open(archived: dict[str, Decision], pending: Sequence[Row]) -> list[Row]:
+    """Return the decisions that may count as shown from now on, for the kinds that depend on order."""
+    rows = [{"decision_id": name, "decided_at": route(name).decided_at} for name in archived]
+    return rows + [row for row in pending if row["subject"] != "feedback"]

@@ -29,8 +29,9 @@ from shared.policies.posterior import (
 from shared.policies.rewards import item_rewards
 from shared.storage.comparison import compared
 from shared.storage.decision_features import FeaturesOf
-from shared.storage.learning_state import Learned, State, as_row, is_stale, learns_alike
+from shared.storage.learning_state import Learned, State, as_row, is_stale, learns_alike, to_open
 from shared.storage.postgres_connection import Connection, Row
+from shared.storage.postgres_ordered import NOTHING, OrderedLearning
 from shared.storage.queries import queries
 from shared.storage.redis_snapshots import encode_snapshot
 from shared.vocabulary import Decision, Feedback, PolicySpec
@@ -49,6 +50,7 @@ class LearningTransaction:
         self._policy = policy
         self._key = policy_key(policy)
         self._queries = queries("learning")
+        self.ordered = OrderedLearning(connection, policy)
         self.fitted = 0
         """How many decisions of the history were fitted so far."""
 
@@ -80,19 +82,22 @@ class LearningTransaction:
         outcomes = [*shown, *await self._revise(state.spec, features, answered)]
         await self._run("delete_pending", ids=kept)
         await self._run("park_pending", ids=parked)
-        result = Learned(self._policy, archived=len(archived), feedback=len(answered), more=more)
+        await self.ordered.open(state.spec, to_open(archived, fresh))
+        refitted = None
         if state.learned is not None and not learns_alike(state.learned, state.spec):
-            posterior = await self.refit(state, now)
-        elif outcomes or is_stale(state, now):
-            posterior = learn(state.posterior, state.spec, outcomes, now)
-        else:
+            refitted = await self.refit(state, now)
+        closed = await self.ordered.close(state.spec, now) if not more else NOTHING  # first all feedback that is there
+        result = Learned(self._policy, archived=len(archived), feedback=len(answered), more=more or closed.more)
+        if not (refitted or outcomes or closed.decisions or is_stale(state, now)):
             return result
+        posterior = refitted or learn(state.posterior, state.spec, outcomes, now)
         return await self.store(state.spec, posterior, state.snapshot_version + 1, result)
 
     async def store(self, spec: PolicySpec, posterior: Posterior, snapshot_version: int, result: Learned) -> Learned:
         """Store a posterior and the snapshot that follows from it."""
         snapshot = snapshot_of(posterior, spec, snapshot_version)
-        content = encode_snapshot(snapshot)
+        model = await self.ordered.model(spec)
+        content = encode_snapshot(snapshot if model is None else msgspec.structs.replace(snapshot, model=model))
         names = {"policy": spec.name, "policy_version": spec.version, "snapshot_version": snapshot_version}
         result.comparison = compared(posterior.arms)
         comparison = None if result.comparison is None else msgspec.json.encode(result.comparison).decode()
@@ -108,6 +113,7 @@ class LearningTransaction:
         await self._run("forget_rewards", policy=self._policy)
         nothing = nothing_learned(state.spec, state.posterior, as_of)
         posterior = await self.fit_history(state.spec, nothing, _ANY_FIRST, _ANY_LAST, recount=True)
+        await self.ordered.refit(state.spec)
         base = await self.base()
         return merge(posterior, base, state.spec) if base is not None else posterior
 

@@ -12,12 +12,13 @@ from time import time
 import psycopg
 
 from shared.policies.posterior import merge, nothing_learned
+from shared.storage.learning_state import Learned
 from shared.storage.postgres_connection import Connection
 from shared.storage.postgres_learning import LearningTransaction
 from shared.storage.queries import queries
 
 _WEEK_S = 7 * 86_400.0
-_TABLES = ("rewards", "feedback", "activations", "decisions")
+_TABLES = ("learned_order", "rewards", "feedback", "activations", "decisions")
 
 
 async def drop_expired(connection: Connection, before: float) -> int:
@@ -54,6 +55,8 @@ async def _drop_week(connection: Connection, first: float) -> None:
         sealed = await work.fit_history(spec, nothing, first, last, recount=False)
         base = await work.base()
         await work.put_base(sealed if base is None else merge(base, sealed, spec))
+        if await work.ordered.seal(spec, first, last):
+            await work.store(spec, state.posterior, state.snapshot_version + 1, Learned(row["policy"]))
     await connection.execute(queries("retention")["drop_pending"], {"first": first, "last": last})
     suffix = datetime.fromtimestamp(first, UTC).strftime("%Y%m%d")
     for table in _TABLES:

@@ -67,6 +67,12 @@ def test_a_policy_is_written_and_read_with_every_field(servers: LocalServers) ->
         "expected_delay_s": 60.0,
         "half_life_s": 86400.0,
         "exploration_floor": 0.05,
+        "features": None,
+        "diversity": {"weight": 0.5, "features": ["colour"]},
+        "mode": "serve",
+        "baseline": {"share": 0.02},
+        "state": {},
+        "session_timeout_s": 600.0,
     }
 
     async def play(stage: Stage) -> None:

@@ -80,9 +80,12 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
             "diversity": OPTIONAL,
             "mode": OPTIONAL,
             "baseline": OPTIONAL,
+            "state": OPTIONAL,
+            "session_timeout_s": OPTIONAL,
         },
         "Baseline": {"share": REQUIRED, "serve": OPTIONAL, "policy": OPTIONAL},
         "Diversity": {"weight": REQUIRED, "features": OPTIONAL},
+        "Cells": {"bins": OPTIONAL, "categories": OPTIONAL},
         "FeatureSpec": {
             "per_action": OPTIONAL,
             "shared": OPTIONAL,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
 from shared.vocabulary import Action, Estimate, Snapshot
+from tests.unit.policies.episodes import EPISODES, taught
 from tests.unit.policies.histories import HISTORIES, learned
 
 ACTIONS = ("a", "b", "c", "d", "e")
@@ -105,5 +106,10 @@ def every_snapshot() -> list[object]:
         pytest.param(learned(kind, history), id=f"{kind} with features-{history}")
         for kind in CONTEXTUAL_KINDS
         for history in HISTORIES
+    ]
+    made += [
+        pytest.param(taught(kind, name), id=f"{kind} in sessions-{name}")
+        for kind in SEQUENTIAL_KINDS
+        for name in EPISODES
     ]
     return made

@@ -11,8 +11,9 @@ import pytest
 
 from shared.policies.choosing import Chooser, choose
 from shared.policies.diversity import Likeness
-from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
 from shared.vocabulary import Action, Context, Diversity, Snapshot
+from tests.unit.policies.episodes import taught
 from tests.unit.policies.histories import ACTIONS, CONTEXT, learned
 from tests.unit.policies.snapshots import snapshot
 from tests.unit.policies.test_draws import N_DRAWS, agrees, uniforms
@@ -21,18 +22,18 @@ WEIGHT = 0.3
 IDS = [action.id for action in ACTIONS]
 
 
-def diverse(kind: str, *, contextual: bool, weight: float | None = WEIGHT) -> Snapshot:
-    """Return a snapshot over actions with features, whose slates are diverse (None: as alike as they like)."""
-    given = learned(kind, "interactions") if contextual else snapshot(kind, "with data", actions=ACTIONS)
-    diversity = None if weight is None else Diversity(weight)
-    return msgspec.structs.replace(given, exploration_floor=0.1, diversity=diversity)
+def diverse(given: Snapshot) -> Snapshot:
+    """Return a snapshot over actions with features, whose slates are diverse."""
+    return msgspec.structs.replace(given, actions=ACTIONS, exploration_floor=0.1, diversity=Diversity(WEIGHT))
 
 
 every_kind = pytest.mark.parametrize(
     "given",
     [
-        *[pytest.param(diverse(kind, contextual=False), id=kind) for kind in KINDS],
-        *[pytest.param(diverse(kind, contextual=True), id=f"contextual {kind}") for kind in CONTEXTUAL_KINDS],
+        *[pytest.param(diverse(snapshot(kind, "with data")), id=kind) for kind in KINDS],
+        *[pytest.param(diverse(learned(kind, "interactions")), id=f"contextual {kind}") for kind in CONTEXTUAL_KINDS],
+        *[pytest.param(diverse(taught(kind, "many sessions")), id=f"sequential {kind}") for kind in SEQUENTIAL_KINDS],
+        *[pytest.param(diverse(taught(kind, "nothing learned")), id=f"untaught {kind}") for kind in SEQUENTIAL_KINDS],
     ],
 )
 
@@ -106,9 +107,15 @@ def test_likeness_of_many_is_that_of_pairs() -> None:
 def test_the_law_of_each_item_is_the_policys_over_moved_evidence(given: Snapshot) -> None:
     """Whatever stands above, propensities are those of evidence less the weight times the likeness to the nearest above."""
     bare = Chooser(msgspec.structs.replace(given, diversity=None))
-    algorithm = bare._contextual or bare._algorithm
+    algorithm = bare._contextual or bare._sequential or bare._algorithm
+    assert algorithm is not None
     width = 1.0 if given.reward_range is None else given.reward_range[1] - given.reward_range[0]
-    scaled = width if given.kind == "thompson" and given.reward_range is not None else 1.0
+    columns = bare.law(CONTEXT, None)._evidence.shape[1]
+    moves = np.full(columns, WEIGHT * width)
+    if given.kind in {"thompson", "top_two_thompson"} and given.reward_range is not None:
+        moves /= width  # draws of rewards in a range are scaled
+    if given.kind in SEQUENTIAL_KINDS:
+        moves[:] = [WEIGHT * width, 0.0][:columns] if columns <= 2 else [0.0, *[WEIGHT] * (columns - 1)]
     for above in permutations(range(len(ACTIONS)), 3):
         law = Chooser(given).law(CONTEXT, None)
         plain = bare.law(CONTEXT, None)
@@ -118,8 +125,7 @@ def test_the_law_of_each_item_is_the_policys_over_moved_evidence(given: Snapshot
             law, plain = law.without(at), plain.without(at)
             taken.append(IDS[place])
             nearest = [max(gower(feature(one), feature(other)) for other in taken) for one in law.actions]
-            evidence = plain._evidence - WEIGHT * width / scaled * np.array(nearest)[:, None]
-            assert algorithm is not None
+            evidence = plain._evidence - np.outer(nearest, moves)
             shares = 0.9 * algorithm.probabilities(evidence) + 0.1 / len(nearest)
             np.testing.assert_allclose(law.propensities, shares, atol=1e-12)
             assert law.scores == plain.scores

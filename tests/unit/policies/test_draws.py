@@ -12,7 +12,8 @@ from scipy.stats import chisquare, kstest
 from shared.identity import decision_id, policy_key, uniform
 from shared.policies.choosing import Chooser
 from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
-from shared.vocabulary import Snapshot
+from shared.vocabulary import Context, Snapshot
+from tests.unit.policies.episodes import taught
 from tests.unit.policies.histories import CONTEXT, learned
 from tests.unit.policies.snapshots import ACTIONS, snapshot
 
@@ -27,11 +28,25 @@ def contested(kind: str) -> Snapshot:
     return snapshot(kind, "with data", exploration_floor=0.1)
 
 
-@pytest.mark.parametrize("kind", CONTEXTUAL_KINDS)
-@pytest.mark.parametrize("actions", [None, ("b", "d", "e"), ("new", "b", "a", "newer")])
-def test_draws_in_a_context_match_the_stated_propensities(kind: str, actions: tuple[str, ...] | None) -> None:
-    """With features too: first positions of whole sets, subsets and unknown actions, and second ones, given the first."""
-    law = Chooser(msgspec.structs.replace(learned(kind, "interactions"), exploration_floor=0.1)).law(CONTEXT, actions)
+SETS: tuple[tuple[str, ...] | None, ...] = (None, ("b", "d", "e"), ("new", "b", "a", "newer"))
+IN_CONTEXT: list[tuple[Snapshot, Context, tuple[str, ...] | None]] = [
+    (learned(kind, "interactions"), CONTEXT, actions) for kind in CONTEXTUAL_KINDS for actions in SETS
+] + [
+    (taught(kind, name), {"age": 40.0, "device": "desk"}, SETS[-1])
+    for kind, name in (
+        ("fitted_q", "many sessions"),
+        ("q_learning", "many sessions"),
+        ("q_learning", "by temperature"),
+    )
+]
+
+
+@pytest.mark.parametrize(("given", "context", "actions"), IN_CONTEXT, ids=lambda each: getattr(each, "kind", ""))
+def test_draws_in_a_context_match_the_stated_propensities(
+    given: Snapshot, context: Context, actions: tuple[str, ...] | None
+) -> None:
+    """With features or states: first positions of whole sets, subsets and unknown actions, and second ones, given the first."""
+    law = Chooser(msgspec.structs.replace(given, exploration_floor=0.1)).law(context, actions)
     counts: Counter[str] = Counter()
     seconds: dict[str, Counter[str]] = {action: Counter() for action in law.actions}
     draws = uniforms(22, 2 * N_DRAWS)

@@ -1,0 +1,29 @@
+"""Every kind that depends on order, by name, with how it learns. The others learn sums, which need no order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shared.policies.fitted_values import FittedValues
+from shared.policies.ordered import OrderedLearner
+from shared.policies.q_tables import QTables
+from shared.vocabulary import PolicySpec
+
+LEARNERS: Mapping[str, OrderedLearner] = {"fitted_q": FittedValues(), "q_learning": QTables()}
+
+
+def learner_of(spec: PolicySpec) -> OrderedLearner | None:
+    """Return how a policy learns in order; None where its kind learns sums alone."""
+    return LEARNERS.get(spec.kind)
+
+
+def orders_alike(one: PolicySpec, other: PolicySpec) -> bool:
+    """Tell whether the model of one version can be gone on with under the other, as far as its kind is concerned."""
+    learner = learner_of(other)
+    if learner is None:
+        return True
+    return (
+        one.kind == other.kind
+        and all(getattr(one, field) == getattr(other, field) for field in learner.FIELDS)
+        and all(one.parameters.get(name) == other.parameters.get(name) for name in learner.PARAMETERS)
+    )
