@@ -14,7 +14,8 @@ from math import floor
 
 import msgspec
 
-from shared.policies import linear_learning
+from shared.policies import arm_sums, linear_learning
+from shared.policies.arm_sums import ArmSums, Part
 from shared.policies.arrays import encode, read
 from shared.policies.arrival import share_arrived
 from shared.policies.linear_fit import RIDGE, LinearModel, encode_model, fit
@@ -34,7 +35,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What changed for one item of one decision.
 
     `shown`: it counts as shown from now on. `before`, `after`: its reward as counted so far and from now on, None
-    for no feedback. `context`, and `features` of the action: for policies that look at them.
+    for no feedback. `context`, and `features` of the action: for policies that look at them. `part`: of which arm it is, for
+    policies that have several.
     """
 
     decided_at: float
@@ -44,17 +46,19 @@ class Outcome(msgspec.Struct, frozen=True):
     after: float | None = None
     context: Context = {}
     features: Context = {}
+    part: Part | None = None
 
 
 class Posterior(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tallies by decision-time bucket and action, weighted as seen from `as_of`.
 
-    `linear`: the sums of a policy that looks at features.
+    `linear`: the sums of a policy that looks at features. `arms`: what each arm earns, of a policy that has several.
     """
 
     as_of: float = 0.0
     buckets: dict[int, dict[str, Tally]] = {}
     linear: LinearStatistics | None = None
+    arms: ArmSums | None = None
 
 
 encode_posterior = encode
@@ -76,7 +80,7 @@ def nothing_learned(spec: PolicySpec, like: Posterior, as_of: float = 0.0) -> Po
 def learn(posterior: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome], as_of: float) -> Posterior:
     """Return the posterior that also knows `outcomes`, seen from `as_of` (or the posterior's own, if that is later)."""
     aged = advance(posterior, spec, as_of)
-    if spec.features is not None:
+    if spec.features is not None or arm_sums.is_compared(spec):
         outcomes = list(outcomes)
     sums: dict[int, dict[str, list[float]]] = {}
     for outcome in outcomes:
@@ -96,7 +100,8 @@ def learn(posterior: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome], a
             tally[2] += weight * outcome.after
             tally[3] += weight * outcome.after * outcome.after
     added = {bucket: {action: Tally(*tally) for action, tally in row.items()} for bucket, row in sums.items()}
-    return Posterior(aged.as_of, _added(aged.buckets, added), _learned_linear(aged, spec, outcomes))
+    arms = arm_sums.counted(aged.arms, spec, outcomes)
+    return Posterior(aged.as_of, _added(aged.buckets, added), _learned_linear(aged, spec, outcomes), arms)
 
 
 def merge(one: Posterior, other: Posterior, spec: PolicySpec) -> Posterior:
@@ -109,13 +114,14 @@ def merge(one: Posterior, other: Posterior, spec: PolicySpec) -> Posterior:
     linear = one.linear
     if linear is not None and other.linear is not None and linear.spec == other.linear.spec:
         linear = linear_learning.merged(linear, other.linear)
-    return Posterior(as_of, _added(one.buckets, other.buckets), linear)
+    arms = arm_sums.merged(one.arms, other.arms, spec)
+    return Posterior(as_of, _added(one.buckets, other.buckets), linear, arms)
 
 
 def advance(posterior: Posterior, spec: PolicySpec, as_of: float) -> Posterior:
     """Return the posterior as seen from `as_of`: everything older by that much, settled where its window is over."""
     if as_of <= posterior.as_of or not posterior.buckets:
-        return Posterior(max(as_of, posterior.as_of), posterior.buckets, posterior.linear)
+        return msgspec.structs.replace(posterior, as_of=max(as_of, posterior.as_of))
     factor = _weight(spec, as_of - posterior.as_of)
     buckets: dict[int, dict[str, Tally]] = {}
     for index, row in posterior.buckets.items():
@@ -127,7 +133,7 @@ def advance(posterior: Posterior, spec: PolicySpec, as_of: float) -> Posterior:
         linear = linear_learning.aged(
             linear, factor, lambda index: _over(spec, index, as_of, _LINEAR_BUCKETS), spec.default_reward
         )
-    return Posterior(as_of, buckets, linear)
+    return Posterior(as_of, buckets, linear, posterior.arms)
 
 
 def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -> Snapshot:
@@ -159,6 +165,9 @@ def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -
         as_of=posterior.as_of,
         features=spec.features,
         model=None if spec.features is None else encode_model(_fitted(posterior, spec)),
+        diversity=spec.diversity,
+        mode=spec.mode,
+        baseline=spec.baseline,
     )
 
 

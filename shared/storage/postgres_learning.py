@@ -27,6 +27,7 @@ from shared.policies.posterior import (
     snapshot_of,
 )
 from shared.policies.rewards import item_rewards
+from shared.storage.comparison import compared
 from shared.storage.decision_features import FeaturesOf
 from shared.storage.learning_state import Learned, State, as_row, is_stale, learns_alike, to_open
 from shared.storage.postgres_connection import Connection, Row
@@ -99,7 +100,9 @@ class LearningTransaction:
         model = await self.ordered.model(spec)
         content = encode_snapshot(snapshot if model is None else msgspec.structs.replace(snapshot, model=model))
         names = {"policy": spec.name, "policy_version": spec.version, "snapshot_version": snapshot_version}
-        await self._run("put_posterior", **names, statistics=encode_posterior(posterior))
+        result.comparison = compared(posterior.arms)
+        comparison = None if result.comparison is None else msgspec.json.encode(result.comparison).decode()
+        await self._run("put_posterior", **names, statistics=encode_posterior(posterior), comparison=comparison)
         await self._run("put_snapshot", **names, content=content)
         result.policy_version, result.snapshot_version, result.content = spec.version, snapshot_version, content
         result.accuracy = explained_variance(snapshot.estimates)
@@ -130,6 +133,7 @@ class LearningTransaction:
             "first": first,
             "last": last,
             "looks": features.are_looked_at,
+            "compares": features.are_compared,
         }
         async with self._connection.cursor(
             name="history"
@@ -192,7 +196,9 @@ class LearningTransaction:
         made = [as_row(decision) for decision in archived.values() if not decision.deferred]
         found = {
             row["decision_id"]: row
-            for row in await self._by_decision("archived", pending, looks=features.are_looked_at)
+            for row in await self._by_decision(
+                "archived", pending, looks=features.are_looked_at, compares=features.are_compared
+            )
         }
         await features.load([*made, *found.values()])
         shown = [features.outcome(row, at, shown=True) for row in made for at in range(len(row["actions"]))]
