@@ -163,6 +163,57 @@ def test_ten_thousand_decisions_of_every_kind_recompute(
     decided_and_audited(servers, capsys, "audit-long", 10_000)
 
 
+ARMS: list[dict[str, Any]] = [
+    {"baseline": {"share": 0.3}},
+    {"baseline": {"share": 0.3, "serve": "default_action"}},
+    {"baseline": {"share": 0.3, "serve": "policy", "policy": "audit-arm-other"}},
+    {"mode": "apprentice", "baseline": {"share": 0.3}},
+    {"diversity": {"weight": 0.5}},
+]
+
+
+@pytest.mark.usefixtures("environment")
+def test_what_others_decided_recomputes_too(servers: LocalServers, capsys: pytest.CaptureFixture[str]) -> None:
+    """Baselines of every sort, default actions and diverse slates: who decided, by which law, and what the policy itself gave."""
+    seen: dict[str, dict[str, Any]] = {}
+
+    async def play(stage: Stage) -> None:
+        await stage.policy("audit-arm-other", kind="epsilon_greedy", actions=ACTIONS)
+        for number, arm in enumerate(ARMS):
+            policy = await stage.policy(f"audit-arm-{number}", actions=ACTIONS, **arm)
+            default: dict[str, Any] = {} if "diversity" in arm else {"default_action": "a1"}
+            asked: list[dict[str, Any]] = [
+                {"policy": policy, "user_id": f"u{user}", "count": 3 if "diversity" in arm else 1} | default
+                for user in range(60)
+            ]
+            answer = await stage.call("recommend", "POST", "/v1/recommend/batch", {"requests": asked})
+            assert answer.status == 200, answer
+            await stage.learn(policy)
+            status, seen[policy] = audit(policy, capsys)
+            assert (status, seen[policy]["different"]) == (0, [])
+            others = [made for made in answer.body["results"] if made.get("served_by", "policy") != "policy"]
+            for made in others[:1]:
+                told = await stage.call("control", "GET", f"/v1/decisions/{made['decision_id']}/explanation")
+                assert (told.status, told.body["agrees"]) == (200, True), told
+                assert "not the policy decided" in told.body["notes"][0]
+                watched = await stage.call("control", "GET", f"/v1/policies/{policy}/propensities")
+                assert not any(version["alarm"] for version in watched.body["versions"])
+        [row] = stage.sql(
+            "update decisions set served_by = jsonb_set(served_by, '{own_propensities,0}', '0.123') where decision_id = "
+            "(select decision_id from decisions where policy = 'audit-arm-0' and served_by is not null limit 1) "
+            "returning decision_id::text as id"
+        )
+        status, changed = audit("audit-arm-0", capsys)
+        assert status == 1
+        assert changed["different"][0]["decision_id"] == row["id"]
+        assert "the policy's own propensity 0.123" in changed["different"][0]["differences"]
+
+    run(servers, play)
+    assert set(seen["audit-arm-0"]["by_kind"]) == {"thompson", "thompson, served by baseline"}
+    assert set(seen["audit-arm-3"]["by_kind"]) == {"thompson, served by baseline", "thompson, served by default_action"}
+    assert set(seen["audit-arm-4"]["by_kind"]) == {"thompson"}
+
+
 @pytest.mark.usefixtures("environment")
 def test_what_was_changed_is_named(servers: LocalServers, capsys: pytest.CaptureFixture[str]) -> None:
     """An action, a propensity or a context other than decided, or a snapshot that is gone: each is found."""
