@@ -55,6 +55,35 @@ class FeatureSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     hash_dimension: int = 32
 
 
+class Diversity(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How much the items of a slate shall differ (`shared.policies.diversity`).
+
+    `weight`: > 0 to 100; what an action loses that is wholly like one above it, in widths of the reward range (1 if unbounded).
+    `features`: by which of the actions' features they are compared; None: all of them.
+    """
+
+    weight: float
+    features: tuple[str, ...] | None = None
+
+
+Mode = Literal["serve", "apprentice"]
+"""Of a policy: whether it decides, or the caller's default action is served and it learns beside it."""
+Who = Literal["policy", "baseline", "default_action"]
+"""Who decided: the policy itself, what serves its baseline, or the caller by a default action (in apprentice mode)."""
+
+
+class Baseline(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A share of users that something else than the policy serves, for good.
+
+    `share`: above 0, to 0.5; 0.01 to 0.05 do. `serve`: `uniform` over the eligible actions, the caller's `default_action`, or
+    another `policy`, whose name is `policy`.
+    """
+
+    share: float
+    serve: Literal["uniform", "default_action", "policy"] = "uniform"
+    policy: str | None = None
+
+
 class Cells(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How a feature of the context is cut into the cells of a state: one of the two is given.
 
@@ -71,6 +100,7 @@ class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `features`: what a contextual policy looks at; None for one that looks at nothing. `state`: the cells of each feature
     that a state is made of, for a policy that tells states apart; `session_timeout_s`: the pause that ends an episode.
+    `diversity`: None for slates whose items may be as alike as they like. `mode`, `baseline`: who decides (`shared.policies.arms`).
     """
 
     name: str
@@ -86,6 +116,9 @@ class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
     half_life_s: float | None = None
     exploration_floor: float = 0.01
     features: FeatureSpec | None = None
+    diversity: Diversity | None = None
+    mode: Mode = "serve"
+    baseline: Baseline | None = None
     state: dict[str, Cells] = {}
     session_timeout_s: float = 1800.0
 
@@ -133,6 +166,9 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     as_of: float
     features: FeatureSpec | None = None
     model: bytes | None = None
+    diversity: Diversity | None = None
+    mode: Mode = "serve"
+    baseline: Baseline | None = None
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -143,13 +179,28 @@ class Item(msgspec.Struct, frozen=True):
     score: float | None
 
 
+class ServedBy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who decided in the policy's place, and what the policy would have done.
+
+    `policy`, `snapshot_version`: the other policy's, where one decided; else it was the default action or a uniform draw.
+    `own_propensities`: what the policy itself gave each item, given those above it. `gains`: what the policy believed that its own
+    choice would have gained at each, in units of reward; None where it believed nothing.
+    """
+
+    who: Who
+    policy: str | None = None
+    snapshot_version: int = 0
+    own_propensities: tuple[float, ...] = ()
+    gains: tuple[float | None, ...] = ()
+
+
 class Decision(msgspec.Struct, frozen=True, array_like=True):
     """What was decided, as it is journalled and archived: enough to recompute and to learn from.
 
     `decision_id`: UUIDv8 text, carries time and policy. `eligible`: the actions it chose among, None where they were
     the snapshot's own. `propensities`: one per item, conditional on those above; None where a logged one is unknown.
     `user`, `session`: pseudonyms. `deferred`: counts as shown only once activated. `origin`: who decided.
-    `position`: where a logged one stood on its page.
+    `position`: where a logged one stood on its page. `served_by`: None where the policy itself decided.
     """
 
     decision_id: str
@@ -169,6 +220,45 @@ class Decision(msgspec.Struct, frozen=True, array_like=True):
     actor: str
     default_action: str | None = None
     position: int | None = None
+    served_by: ServedBy | None = None
+
+
+class Uplift(msgspec.Struct, frozen=True):
+    """What one arm earns more than another (`shared.evaluation.uplift`). `value`: in units of reward for an item; `low`, `high`: the interval at `confidence`, at all times at once.
+
+    `relative`: the value over the other arm's mean, None where that is not above 0.
+    """
+
+    value: float
+    low: float
+    high: float
+    relative: float | None
+    confidence: float = 0.95
+
+
+class ArmEarned(msgspec.Struct, frozen=True):
+    """What was served by one arm: how many items, and their mean reward."""
+
+    items: float
+    mean_reward: float
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """The arms of a policy by who decided: `policy`, `baseline`, `default_action`.
+
+    `uplift`: what the policy earns more than its baseline. For an apprentice: what it would earn more than the default actions,
+    by the rewards of the baseline, weighted by how much more often it would have chosen what was served; `mean_weight` should
+    be 1. `agreement`: how often an apprentice would have chosen the default action. `believed_gain`: what it believes that its
+    choices would have gained per item (the direct method: as right as its model, and too hopeful as a rule), known of
+    `believed_items`.
+    """
+
+    arms: dict[str, ArmEarned]
+    uplift: Uplift | None = None
+    mean_weight: float | None = None
+    agreement: float | None = None
+    believed_gain: float | None = None
+    believed_items: float = 0.0
 
 
 class Feedback(msgspec.Struct, frozen=True):

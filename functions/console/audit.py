@@ -76,20 +76,25 @@ class Audit:
 
     def look_at(self, decision: Decision) -> None:
         """Recompute one decision."""
-        from shared.identity import uniform
-        from shared.policies.recompute import differences
+        from shared.identity import place, uniform
+        from shared.policies.recompute import arm_differences, decider_of, differences
 
         if decision.origin == "logged":
             self._count("logged", "not recomputable")
             return
-        chooser = self._chooser(decision)
-        if chooser is None:
+        own = self._chooser(decision.policy, decision.snapshot_version)
+        decider = None if own is None else decider_of(own.snapshot, decision)
+        chooser = None if decider is None else self._chooser(decider.policy, decider.snapshot_version)
+        if own is None or chooser is None or decider is None:
             self._count("snapshot gone", "not recomputable")
             return
         places = range(len(decision.actions))
-        draws = [uniform(self._key, decision.policy, decision.decision_id, place) for place in places]
-        found = differences(chooser, decision, draws)
-        self._count("degraded" if decision.degraded else chooser.snapshot.kind, "different" if found else "as stored")
+        draws = [uniform(self._key, decision.policy, decision.decision_id, at) for at in places]
+        stands = place(self._key, decision.policy, decision.user or decision.decision_id)
+        found = differences(chooser, decider.decision, draws) + arm_differences(own, decision, stands)
+        kind = "degraded" if decision.degraded else own.snapshot.kind
+        by = decision.served_by
+        self._count(kind if by is None else f"{kind}, served by {by.who}", "different" if found else "as stored")
         if found and len(self.different) < _NAMED:
             self.different.append((decision.decision_id, "; ".join(found)))
 
@@ -104,13 +109,13 @@ class Audit:
     def _count(self, kind: str, outcome: str) -> None:
         self.by_kind.setdefault(kind, Counter())[outcome] += 1
 
-    def _chooser(self, decision: Decision) -> Chooser | None:
-        """Return the snapshot of a decision, compiled; the last ones used are kept."""
+    def _chooser(self, policy: str, version: int) -> Chooser | None:
+        """Return a snapshot, compiled; the last ones used are kept."""
         from shared.policies.choosing import Chooser
 
-        key = (decision.policy, decision.snapshot_version)
+        key = (policy, version)
         if key not in self._choosers:
-            snapshot = self._log.snapshot_of(decision)
+            snapshot = self._log.snapshot(policy, version)
             self._choosers[key] = None if snapshot is None else Chooser(snapshot)
             if len(self._choosers) > _SNAPSHOTS:
                 self._choosers.popitem(last=False)

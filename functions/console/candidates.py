@@ -17,6 +17,7 @@ from functions.console.failure import ConsoleFailure
 from shared.policies.algorithm import ContextualKind, Kind
 from shared.policies.choosing import Chooser, Law
 from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
+from shared.policies.ordered_kinds import LEARNERS
 from shared.policies.posterior import Outcome, Posterior, learn, nothing_learned, snapshot_of
 from shared.vocabulary import Action, Context, FeatureSpec, PolicySpec
 
@@ -87,6 +88,8 @@ def _options(text: str) -> dict[str, list[str]]:
 
 def _spec(name: str, named: dict[str, str], policy: PolicySpec) -> PolicySpec:
     kind = named.pop("kind", policy.kind)
+    if kind in LEARNERS:
+        _refuse(name, f"{kind} learns in a stored order, which is not gone through here; name another kind")
     features = _features(name, kind, named.pop(FEATURES, None), policy)
     table: dict[str, Kind | ContextualKind] = {**(KINDS if features is None else CONTEXTUAL_KINDS)}
     if kind not in table:

@@ -99,7 +99,17 @@ class DecidedItems:
         if not decision.policy_version:  # uniform, without a snapshot
             return decision.eligible or (), 1.0
         version = self._version(decision.policy_version)
-        return version.actions if decision.eligible is None else decision.eligible, version.exploration_floor
+        eligible = version.actions if decision.eligible is None else decision.eligible
+        by = decision.served_by
+        if by is None:
+            return eligible, version.exploration_floor
+        if by.policy is not None:
+            other = self._log.snapshot(by.policy, by.snapshot_version)
+            return eligible, None if other is None else other.exploration_floor
+        is_default = by.who == "default_action" or (
+            version.baseline is not None and version.baseline.serve == "default_action"
+        )
+        return eligible, 0.0 if is_default and decision.default_action is not None else 1.0
 
     def _version(self, version: int) -> PolicySpec:
         if version not in self._versions:

@@ -70,6 +70,9 @@ def usable(items: Sequence[DecidedItem], left_out: Counter[str], *, slates: bool
     if any(item.chosen is None for item in items):
         left_out["chosen action not among the eligible"] += 1
         return False
+    if items[0].stored.decision.served_by is not None and items[0].floor == 0.0:
+        left_out["served by a default action, which leaves nothing to chance"] += 1
+        return False
     if slates and any(item.propensity is None for item in items):
         left_out["propensity unknown, in a log with slates"] += 1
         return False

@@ -16,8 +16,9 @@ from shared.edge.explanations import (
     WatchedVersion,
 )
 from shared.evaluation.propensity_health import ALPHA, LOWER, OTHERS, Event
-from shared.identity import uniform
-from shared.policies.recompute import Position, Recomputation, recompute
+from shared.identity import place, uniform
+from shared.policies.choosing import Chooser
+from shared.policies.recompute import Position, Recomputation, arm_differences, decider_of, recompute, serves_default
 from shared.settings import Settings
 from shared.storage.decision_rows import StoredDecision
 from shared.storage.postgres_connection import Pool, Row
@@ -44,10 +45,16 @@ class Explainer:
         stored = await self._store.find(decision_id)
         decision = stored.decision
         if decision.origin == "logged":
-            return _explanation(stored, None, None)
-        snapshot = await self._store.snapshot_of(decision)
+            return _explanation(stored, None, None, None)
+        own = await self._store.snapshot(decision.policy, decision.snapshot_version)
+        decider = decider_of(own, decision)
+        snapshot = own if decision.served_by is None else await self._store.snapshot(*decider[:2])
         draws = [uniform(self._key, decision.policy, decision_id, at) for at in range(len(decision.actions))]
-        return _explanation(stored, snapshot, recompute(snapshot, decision, draws))
+        again = recompute(snapshot, decider.decision, draws)
+        stands = place(self._key, decision.policy, decision.user or decision_id)
+        more = arm_differences(Chooser(own), decision, stands)
+        again = msgspec.structs.replace(again, differences=again.differences + more)
+        return _explanation(msgspec.structs.replace(stored, decision=decider.decision), snapshot, again, own)
 
     async def propensities(self, policy: str) -> WatchedPropensities:
         """Return what `learn` has seen of every version of a policy. Raises `UnknownPolicy`, `Unavailable`."""
@@ -90,7 +97,9 @@ _DRAWS = (LOWER, OTHERS)
 _LARGEST = 700.0
 
 
-def _explanation(stored: StoredDecision, snapshot: Snapshot | None, again: Recomputation | None) -> Explanation:
+def _explanation(
+    stored: StoredDecision, snapshot: Snapshot | None, again: Recomputation | None, own: Snapshot | None
+) -> Explanation:
     decision = stored.decision
     return Explanation(
         decision_id=decision.decision_id,
@@ -109,16 +118,27 @@ def _explanation(stored: StoredDecision, snapshot: Snapshot | None, again: Recom
         context=decision.context,
         agrees=None if again is None else not again.differences,
         differences=[] if again is None else list(again.differences),
-        notes=list(_notes(stored, again)),
+        notes=_notes(stored, again, own),
         items=[]
         if again is None or snapshot is None
         else [_item(at, position, stored, snapshot) for at, position in enumerate(again.positions)],
     )
 
 
-def _notes(stored: StoredDecision, again: Recomputation | None) -> list[str]:
+def _notes(stored: StoredDecision, again: Recomputation | None, own: Snapshot | None) -> list[str]:
     decision = stored.decision
     notes = []
+    by = decision.served_by
+    if by is not None and own is not None:
+        what = "uniformly"
+        if by.policy is not None:
+            what = f"by snapshot {by.snapshot_version} of {by.policy}"
+        elif serves_default(own, decision):
+            what = "by the caller's default action"
+        shares = ", ".join(f"{share:g}" for share in by.own_propensities)
+        notes.append(
+            f"not the policy decided but its {by.who.replace('_', ' ')}, {what}; the policy itself gave this {shares}"
+        )
     if decision.origin == "logged":
         known = _stated(decision)
         notes.append(f"another system decided and reported it{known}: Knudge holds no law to recompute it by")

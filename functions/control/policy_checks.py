@@ -23,6 +23,8 @@ SHORTEST_HALF_LIFE_S = 10.0
 LARGEST_REWARD = 1e12
 LARGEST_HASH_DIMENSION = 256
 MOST_INTERACTIONS = 64
+LARGEST_DIVERSITY = 100.0
+LARGEST_BASELINE = 0.5
 
 
 def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
@@ -42,6 +44,8 @@ def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
         _refuse("reward_range", f"{body.kind} needs one")
     _check_reward(body, reward_range, bounds)
     _check_times(body)
+    _check_diversity(body, bounds)
+    _check_baseline(name, body)
     check_sessions(body, bounds)
     if not 0 <= body.exploration_floor < 1:
         _refuse("exploration_floor", "must lie in [0, 1)")
@@ -63,6 +67,9 @@ def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
         half_life_s=body.half_life_s,
         exploration_floor=body.exploration_floor,
         features=features,
+        diversity=body.diversity,
+        mode=body.mode,
+        baseline=body.baseline,
         state=body.state,
         session_timeout_s=body.session_timeout_s,
     )
@@ -104,6 +111,36 @@ def _check_times(body: PolicyIn) -> None:
         _refuse("expected_delay_s", f"must be above 0 and at most {LONGEST_WINDOW_S:g}")
     if body.half_life_s is not None and body.half_life_s < SHORTEST_HALF_LIFE_S:
         _refuse("half_life_s", f"must be at least {SHORTEST_HALF_LIFE_S:g}")
+
+
+def _check_diversity(body: PolicyIn, bounds: Bounds) -> None:
+    diversity = body.diversity
+    if diversity is None:
+        return
+    if not 0 < diversity.weight <= LARGEST_DIVERSITY:
+        _refuse("diversity.weight", f"must be above 0 and at most {LARGEST_DIVERSITY:g}; leave diversity out for none")
+    if diversity.features == ():
+        _refuse("diversity.features", "must name at least one; leave it out for all of them")
+    for at, name in enumerate(diversity.features or ()):
+        bounds.string(name, f"diversity.features[{at}]")
+        if name.startswith(ACTION_PREFIX):
+            _refuse(f"diversity.features[{at}]", f"names features of actions as they are, without {ACTION_PREFIX!r}")
+
+
+def _check_baseline(name: str, body: PolicyIn) -> None:
+    baseline = body.baseline
+    if baseline is None:
+        return
+    if not 0 < baseline.share <= LARGEST_BASELINE:
+        _refuse("baseline.share", f"must be above 0 and at most {LARGEST_BASELINE:g}; leave baseline out for none")
+    if baseline.serve == "default_action" and body.mode == "apprentice":
+        _refuse("baseline.serve", "an apprentice's other users get the default action already; take uniform or policy")
+    if (baseline.serve == "policy") != (baseline.policy is not None):
+        _refuse(
+            "baseline.policy", "names the policy that serves the baseline, where serve is 'policy', and nowhere else"
+        )
+    if baseline.policy == name:
+        _refuse("baseline.policy", "must be another policy")
 
 
 def _features(body: PolicyIn, bounds: Bounds) -> FeatureSpec | None:

@@ -156,6 +156,12 @@ class Learner:
         self._metrics.feedback_processed.inc("learned", by=learned.feedback)
         if learned.accuracy is not None:
             self._metrics.model_accuracy.set(learned.accuracy, learned.policy)
+        comparison = learned.comparison
+        if comparison is not None and comparison.uplift is not None:
+            for bound in ("value", "low", "high"):
+                self._metrics.uplift.set(getattr(comparison.uplift, bound), learned.policy, bound)
+        if comparison is not None and comparison.agreement is not None:
+            self._metrics.agreement.set(comparison.agreement, learned.policy)
         if learned.archived or learned.feedback:
             _log.info(
                 "learned",

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from shared.vocabulary import Cells, Context, FeatureSpec, Item, RewardRule
+from shared.vocabulary import Baseline, Cells, Comparison, Context, Diversity, FeatureSpec, Item, Mode, RewardRule, Who
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=1)]
@@ -47,7 +47,8 @@ class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True):
 class RecommendAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was chosen. `propensity` is conditional on the items above.
 
-    `degraded`: made without a snapshot, or not known to be journalled, so that it may not be learned from.
+    `degraded`: made without a snapshot, or not known to be journalled, so that it may not be learned from. `served_by`: who decided,
+    left out where it was the policy itself.
     """
 
     decision_id: str
@@ -56,6 +57,7 @@ class RecommendAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     snapshot_version: int
     items: tuple[Item, ...]
     degraded: bool
+    served_by: Who = "policy"
 
 
 class RecommendBatch(msgspec.Struct, forbid_unknown_fields=True):
@@ -144,6 +146,9 @@ class PolicyIn(msgspec.Struct, forbid_unknown_fields=True):
     half_life_s: float | None = None
     exploration_floor: float = 0.01
     features: FeatureSpec | None = None
+    diversity: Diversity | None = None
+    mode: Mode = "serve"
+    baseline: Baseline | None = None
     state: dict[str, Cells] = {}
     session_timeout_s: float = 1800.0
 
@@ -174,7 +179,7 @@ class ActionOut(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PolicyOut(msgspec.Struct, frozen=True):
-    """A version of a policy as it was written, whether it is active, and what it has learned."""
+    """A version of a policy as it was written, whether it is active, what it has learned, and how it does beside its baseline."""
 
     name: str
     version: int
@@ -190,10 +195,14 @@ class PolicyOut(msgspec.Struct, frozen=True):
     half_life_s: float | None
     exploration_floor: float
     features: FeatureSpec | None = None
+    diversity: Diversity | None = None
+    mode: Mode = "serve"
+    baseline: Baseline | None = None
     state: dict[str, Cells] = {}
     session_timeout_s: float = 1800.0
     learning: Literal["new", "inherited", "refitting"] | UnsetType = UNSET
     snapshot: SnapshotOut | UnsetType = UNSET
+    comparison: Comparison | UnsetType = UNSET
 
 
 class PolicyLine(msgspec.Struct, frozen=True):

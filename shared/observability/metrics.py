@@ -110,6 +110,19 @@ class Metrics:
         self.propensity_evidence = Family(
             "gauge", "propensity_evidence_nats", "Log evidence against the propensities, at most so far", "policy"
         )
+        self.uplift = Family(
+            "gauge",
+            "policy_uplift",
+            "Mean reward of an item less that of the baseline (an apprentice's: of the default action), and its interval",
+            "policy",
+            "bound",
+        )
+        self.agreement = Family(
+            "gauge",
+            "apprentice_agreement_ratio",
+            "How often an apprentice would have chosen the default action",
+            "policy",
+        )
         self.events_failed = Family("counter", "events_failed", "Events that the sink did not take", "type")
         self.dead_letters = Family("counter", "dead_letters", "Dead letters by what became of them", "outcome")
 

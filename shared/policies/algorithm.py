@@ -65,6 +65,14 @@ class ContextualAlgorithm(Protocol):
         """Return the probability of each row's action among the given rows, shape (n_actions,), summing to 1."""
 
 
+@runtime_checkable
+class Movable(Protocol):
+    """What a kind offers besides where its evidence does not stand in units of reward in every column."""
+
+    def moved(self, evidence: FloatArray, shift: FloatArray) -> FloatArray:
+        """Return the evidence of actions that are worth more by `shift`, shape (n_actions,), in units of reward."""
+
+
 class SequentialAlgorithm(Protocol):
     """One kind of policy that looks at the state which the context is in, compiled for one snapshot."""
 

@@ -5,7 +5,8 @@ The law of one item is the algorithm's, mixed with the exploration floor f over 
     p(a) = (1 - f) * p_algorithm(a) + f / n,
 
 and the choice inverts its distribution function at one uniform number. A slate draws its items one after another,
-each from the law among what is left, so a propensity is conditional on the items above it.
+each from the law among what is left, so a propensity is conditional on the items above it. Where the policy wants them
+diverse, what the algorithm knows of each is moved before each draw (`diversity`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from shared.errors import InvalidInput
-from shared.policies.algorithm import Explained, FloatArray
+from shared.policies.algorithm import Explained, FloatArray, Movable, scale
+from shared.policies.diversity import Penalties
 from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
 from shared.vocabulary import Action, Context, Item, Snapshot
 
@@ -61,6 +63,8 @@ class Chooser:
         sequential = SEQUENTIAL_KINDS.get(snapshot.kind)
         self._sequential = None if sequential is None else sequential(snapshot)
         self._algorithm = KINDS[snapshot.kind](snapshot) if not (self._contextual or self._sequential) else None
+        self._diversity = snapshot.diversity
+        self._own_penalties = self._penalties(snapshot.actions)
         if self.actions and self._contextual is None:
             self._law(None, self.actions)
 
@@ -113,9 +117,13 @@ class Chooser:
             detail = "no action is eligible"
             raise InvalidInput(detail, field="actions")
         if self._contextual is None:
-            return self._law(None if self._sequential is None else self._sequential.known_state(context), ids)
+            law = self._law(None if self._sequential is None else self._sequential.known_state(context), ids)
+            if self._diversity is None or actions is None or all(self._is_own(action) for action in actions):
+                return law
+            return law.of(self._penalties(actions))
         evidence = self._contextual.evidence(context, actions)
-        return Law(self, ids, evidence, evidence[:, 0].tolist(), kept=False)
+        penalties = self._own_penalties if actions is None else self._penalties(actions)
+        return Law(self, ids, evidence, evidence[:, 0].tolist(), kept=False, penalties=penalties)
 
     def _law(self, state: int | None, actions: tuple[str, ...]) -> Law:
         law = self._laws.get((state, actions))
@@ -126,10 +134,20 @@ class Chooser:
             else:
                 assert self._algorithm is not None  # noqa: S101 - for mypy
                 evidence, scores = self._algorithm.evidence(actions), self._algorithm.scores(actions)
-            law = Law(self, actions, evidence, scores, kept=True)
+            law = Law(self, actions, evidence, scores, kept=True, penalties=self._penalties(actions))
             self.remember(evidence)
             self._laws[state, actions] = law
         return law
+
+    def _penalties(self, actions: Sequence[Action | str]) -> Penalties | None:
+        if self._diversity is None:
+            return None
+        given = [self.own.get(action) or Action(action) if isinstance(action, str) else action for action in actions]
+        return Penalties(self._diversity, scale(self.snapshot)[1], given)
+
+    def _is_own(self, action: Action | str) -> bool:
+        """Tell whether an action has the features that its id alone would stand for."""
+        return isinstance(action, str) or action.features == (self.own.get(action.id) or action).features
 
     def remember(self, evidence: FloatArray) -> None:
         """Make room for the law of `evidence`: forget every law that was kept ready, where there is none left."""
@@ -139,18 +157,34 @@ class Chooser:
             self._laws.clear()  # the laws of later positions hang on these
             self._bytes = size
 
-    def law_of(self, evidence: FloatArray) -> FloatArray:
-        """Return the probabilities of the rows of `evidence`, floor included, shape (n_actions,)."""
+    def law_of(self, evidence: FloatArray, shift: FloatArray | None = None) -> FloatArray:
+        """Return the probabilities of the rows of `evidence`, floor included, shape (n_actions,).
+
+        `shift`: how much more each is worth than the evidence says, in units of reward.
+        """
         floor = self.snapshot.exploration_floor
         algorithm = self._contextual or self._sequential or self._algorithm
         assert algorithm is not None  # noqa: S101 - for mypy
+        if shift is not None:
+            evidence = algorithm.moved(evidence, shift) if isinstance(algorithm, Movable) else evidence + shift[:, None]
         return (1.0 - floor) * algorithm.probabilities(evidence) + floor / len(evidence)
 
 
 class Law:
     """The distribution over one set of eligible actions."""
 
-    __slots__ = ("_below", "_chooser", "_evidence", "_kept", "_last", "_without", "actions", "propensities", "scores")
+    __slots__ = (
+        "_below",
+        "_chooser",
+        "_evidence",
+        "_kept",
+        "_last",
+        "_penalties",
+        "_without",
+        "actions",
+        "propensities",
+        "scores",
+    )
 
     def __init__(
         self,
@@ -160,14 +194,20 @@ class Law:
         scores: list[float | None],
         *,
         kept: bool,
+        penalties: Penalties | None = None,
     ) -> None:
-        """Reckon the propensities from `evidence`; `kept`: what is worked out of it counts as remembered by `chooser`."""
+        """Reckon the propensities from `evidence`; `kept`: what is worked out of it counts as remembered by `chooser`.
+
+        `penalties`: what actions lose for being like those above; None where a slate need not be diverse.
+        """
         self._chooser = chooser
         self._kept = kept
         self._evidence = evidence
         self.actions = actions
         self.scores = scores
-        self.propensities: list[float] = chooser.law_of(evidence).tolist()
+        self._penalties = penalties
+        shift = None if penalties is None else penalties.shift
+        self.propensities: list[float] = chooser.law_of(evidence, shift).tolist()
         self._below = list(accumulate(self.propensities))
         self._last = max(at for at, propensity in enumerate(self.propensities) if propensity > 0)
         self._without: dict[int, Law] = {}
@@ -175,6 +215,10 @@ class Law:
     def draw(self, uniform: float) -> int:
         """Return the position of the action whose share of [0, 1) holds `uniform`; never one of probability 0."""
         return min(bisect_right(self._below, uniform), self._last)
+
+    def of(self, penalties: Penalties | None) -> Law:
+        """Return this law where actions have other features than their ids stand for."""
+        return Law(self._chooser, self.actions, self._evidence, self.scores, kept=False, penalties=penalties)
 
     def without(self, at: int) -> Law:
         """Return the law among the actions that are left when the one at position `at` is taken."""
@@ -184,7 +228,8 @@ class Law:
             evidence = self._evidence[rest]
             actions = self.actions[:at] + self.actions[at + 1 :]
             scores = self.scores[:at] + self.scores[at + 1 :]
-            law = Law(self._chooser, actions, evidence, scores, kept=self._kept)
+            penalties = None if self._penalties is None else self._penalties.without(at)
+            law = Law(self._chooser, actions, evidence, scores, kept=self._kept, penalties=penalties)
             if self._kept:
                 self._chooser.remember(evidence)
             self._without[at] = law

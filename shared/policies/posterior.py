@@ -16,7 +16,8 @@ from math import floor
 import msgspec
 import numpy as np
 
-from shared.policies import delays, linear_learning
+from shared.policies import arm_sums, delays, linear_learning
+from shared.policies.arm_sums import ArmSums, Part
 from shared.policies.arrays import encode, read
 from shared.policies.arrival import Arrival
 from shared.policies.delays import Delays
@@ -42,6 +43,7 @@ class Outcome(msgspec.Struct, frozen=True):
     `shown`: it counts as shown from now on. `before`, `after`: its reward as counted so far and from now on, None
     for no feedback. `context`, and `features` of the action: for policies that look at them. `delay_before_s`,
     `delay_after_s`: how long after the decision the first feedback of those rewards occurred, where rewards are slow.
+    `part`: of which arm it is, for policies that have several.
     """
 
     decided_at: float
@@ -53,19 +55,21 @@ class Outcome(msgspec.Struct, frozen=True):
     features: Context = {}
     delay_before_s: float | None = None
     delay_after_s: float | None = None
+    part: Part | None = None
 
 
 class Posterior(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tallies by decision-time bucket and action, weighted as seen from `as_of`.
 
     `linear`: the sums of a policy that looks at features. `delays`: the weight of answers by decision-time bucket and bin
-    of delay, kept for slow rewards.
+    of delay, kept for slow rewards. `arms`: what each arm earns, of a policy that has several.
     """
 
     as_of: float = 0.0
     buckets: dict[int, dict[str, Tally]] = {}
     linear: LinearStatistics | None = None
     delays: Delays = {}
+    arms: ArmSums | None = None
 
 
 encode_posterior = encode
@@ -88,7 +92,7 @@ def nothing_learned(spec: PolicySpec, like: Posterior, as_of: float = 0.0) -> Po
 def learn(posterior: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome], as_of: float) -> Posterior:
     """Return the posterior that also knows `outcomes`, seen from `as_of` (or the posterior's own, if that is later)."""
     aged = advance(posterior, spec, as_of)
-    if spec.features is not None:
+    if spec.features is not None or arm_sums.is_compared(spec):
         outcomes = list(outcomes)
     sums: dict[int, dict[str, list[float]]] = {}
     counts: Delays = {}
@@ -114,7 +118,8 @@ def learn(posterior: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome], a
             delays.count(counts, index, weight, outcome.delay_after_s, spec.reward_window_s)
     added = {bucket: {action: Tally(*tally) for action, tally in row.items()} for bucket, row in sums.items()}
     linear = _learned_linear(aged, spec, outcomes)
-    return Posterior(aged.as_of, _added(aged.buckets, added), linear, delays.joined(aged.delays, counts))
+    arms = arm_sums.counted(aged.arms, spec, outcomes)
+    return Posterior(aged.as_of, _added(aged.buckets, added), linear, delays.joined(aged.delays, counts), arms)
 
 
 def merge(one: Posterior, other: Posterior, spec: PolicySpec) -> Posterior:
@@ -127,7 +132,10 @@ def merge(one: Posterior, other: Posterior, spec: PolicySpec) -> Posterior:
     linear = one.linear
     if linear is not None and other.linear is not None and linear.spec == other.linear.spec:
         linear = linear_learning.merged(linear, other.linear)
-    return Posterior(as_of, _added(one.buckets, other.buckets), linear, delays.joined(one.delays, other.delays))
+    counts = delays.joined(one.delays, other.delays)
+    return Posterior(
+        as_of, _added(one.buckets, other.buckets), linear, counts, arm_sums.merged(one.arms, other.arms, spec)
+    )
 
 
 def advance(posterior: Posterior, spec: PolicySpec, as_of: float) -> Posterior:
@@ -145,7 +153,7 @@ def advance(posterior: Posterior, spec: PolicySpec, as_of: float) -> Posterior:
             linear, factor, lambda index: _over(spec, index, as_of, _LINEAR_BUCKETS), spec.default_reward
         )
     counts = delays.aged(posterior.delays, factor, lambda index: _kept(spec, index, as_of))
-    return Posterior(as_of, buckets, linear, counts)
+    return Posterior(as_of, buckets, linear, counts, posterior.arms)
 
 
 def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -> Snapshot:
@@ -178,6 +186,9 @@ def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -
         as_of=posterior.as_of,
         features=spec.features,
         model=None if _summed_features(spec) is None else encode_model(_fitted(posterior, spec, weight_of_recent)),
+        diversity=spec.diversity,
+        mode=spec.mode,
+        baseline=spec.baseline,
     )
 
 

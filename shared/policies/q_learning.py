@@ -72,6 +72,12 @@ class QLearning:
         width = (self._temperature or self._epsilon) / (1.0 + visits / self._halved_at)
         return np.array([[values.get(action, self._initial), width] for action in actions])
 
+    def moved(self, evidence: FloatArray, shift: FloatArray) -> FloatArray:
+        """Return the evidence of actions that are worth more by `shift`: their values, or the bandit's draws."""
+        if evidence.shape[1] > _KNOWN_COLUMNS:
+            return np.column_stack([evidence[:, 0], self._bandit.moved(evidence[:, 1:], shift)])
+        return np.column_stack([evidence[:, 0] + shift, evidence[:, 1]])
+
     def probabilities(self, evidence: FloatArray) -> FloatArray:
         """Return the closed form above, or the bandit's shares of won draws, shape (n_actions,)."""
         if evidence.shape[1] > _KNOWN_COLUMNS:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, count
+from typing import NamedTuple
 
 import msgspec
+from msgspec import structs
 
+from shared.policies.arms import who_decides
 from shared.policies.choosing import Chooser
 from shared.vocabulary import Decision, Snapshot
 
@@ -47,6 +50,57 @@ class Recomputation(msgspec.Struct, frozen=True):
 
     positions: tuple[Position, ...]
     differences: tuple[str, ...]
+
+
+class Decider(NamedTuple):
+    """Whose law a decision was drawn from: a snapshot by policy and version (0: none, so uniform), and the `decision` as it saw it."""
+
+    policy: str
+    snapshot_version: int
+    decision: Decision
+
+
+def decider_of(snapshot: Snapshot, decision: Decision) -> Decider:
+    """Return who drew a served decision of the policy of `snapshot`: the policy itself, or what stood in for it.
+
+    A default action is the only one that its decision could choose.
+    """
+    by = decision.served_by
+    if by is None:
+        return Decider(decision.policy, decision.snapshot_version, decision)
+    eligible = snapshot.actions if decision.eligible is None else decision.eligible
+    if serves_default(snapshot, decision):
+        eligible = tuple(action for action in eligible if action.id == decision.default_action)
+    return Decider(by.policy or decision.policy, by.snapshot_version, structs.replace(decision, eligible=eligible))
+
+
+def serves_default(snapshot: Snapshot, decision: Decision) -> bool:
+    """Tell whether a decision was its caller's default action."""
+    by = decision.served_by
+    if by is None or by.policy is not None or decision.default_action is None:
+        return False
+    return by.who == "default_action" or (snapshot.baseline is not None and snapshot.baseline.serve == "default_action")
+
+
+def arm_differences(own: Chooser, decision: Decision, place: float) -> tuple[str, ...]:
+    """Return what differs of who decided, and of what the policy itself would have done.
+
+    `own`: the policy's chooser; `place`: where the decision's user, or the decision without one, stands in [0, 1).
+    """
+    by = decision.served_by
+    if not own.snapshot.snapshot_version:
+        return ()
+    who, must = "policy" if by is None else by.who, who_decides(own.snapshot, place)
+    found = [] if who == must else [f"the {who} decided, its user's place {place!r} gives the {must}"]
+    if by is not None:
+        laws = own.laws(decision.context, decision.eligible, decision.actions)
+        for at, (action, stored, law) in enumerate(zip(decision.actions, by.own_propensities, laws, strict=False)):
+            given = law.propensities[law.actions.index(action)] if action in law.actions else None
+            if given is None or not _is_near(stored, given):
+                found.append(
+                    f"position {at}: the policy's own propensity {stored} is stored, its snapshot gives {given}"
+                )
+    return tuple(found)
 
 
 def recompute(snapshot: Snapshot, decision: Decision, draws: Sequence[float]) -> Recomputation:

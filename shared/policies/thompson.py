@@ -83,6 +83,10 @@ class Thompson:
         wins: FloatArray = np.bincount(rows, 1.0 / np.bincount(draws)[draws], len(evidence)) / evidence.shape[1]
         return wins
 
+    def moved(self, evidence: FloatArray, shift: FloatArray) -> FloatArray:
+        """Return the draws of actions that are worth more by `shift`; draws of rewards in a range are scaled to [0, 1]."""
+        return evidence + shift[:, None] / self._width
+
     def scores(self, actions: Sequence[str]) -> list[float | None]:
         """Return the posterior means, in units of reward."""
         prior = float(self._mean(self._posterior((nothing(""),)))[0])

@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from shared.vocabulary import Action, Context, Decision, Feedback
+from shared.vocabulary import Action, Context, Decision, Feedback, ServedBy
 
 _eligible = msgspec.json.Decoder(tuple[Action, ...])
+_served_by = msgspec.json.Decoder(ServedBy)
 _context = msgspec.json.Decoder(Context)
 _events = msgspec.json.Decoder(tuple[Feedback, ...])
 _rewards = msgspec.json.Decoder(dict[int, float])
@@ -50,6 +51,7 @@ def stored_decision(row: Mapping[str, Any]) -> StoredDecision:
         row["actor"],
         row["default_action"],
         row["position"],
+        None if row["served_by"] is None else _served_by.decode(row["served_by"]),
     )
     rewarded = tuple(rewards.get(position) for position in range(len(decision.actions)))
     events = () if row["events"] is None else _events.decode(row["events"])

@@ -10,7 +10,7 @@ from shared.identity import route
 from shared.policies.ordered_kinds import orders_alike
 from shared.policies.posterior import Posterior
 from shared.storage.postgres_connection import Row
-from shared.vocabulary import Decision, PolicySpec
+from shared.vocabulary import Comparison, Decision, PolicySpec
 
 
 class Learned(msgspec.Struct):
@@ -28,6 +28,7 @@ class Learned(msgspec.Struct):
     feedback: int = 0
     more: bool = False
     accuracy: float | None = None
+    comparison: Comparison | None = None
 
 
 class State(msgspec.Struct):
@@ -64,6 +65,8 @@ _LEARNING_FIELDS = (
     "expected_delay_s",
     "half_life_s",
     "features",
+    "mode",
+    "baseline",
 )
 
 
@@ -76,6 +79,9 @@ def as_row(decision: Decision) -> Row:
         "actions": decision.actions,
         "context": decision.context,
         "eligible": None if decision.eligible is None else msgspec.to_builtins(decision.eligible),
+        "propensities": decision.propensities,
+        "user_pseudonym": decision.user,
+        "served_by": None if decision.served_by is None else msgspec.to_builtins(decision.served_by),
     }
 
 

@@ -9,7 +9,7 @@ from shared.storage.decision_rows import StoredDecision, stored_decision
 from shared.storage.postgres_connection import Pool, Row, connection
 from shared.storage.queries import queries
 from shared.storage.redis_snapshots import decode_snapshot
-from shared.vocabulary import Decision, Snapshot
+from shared.vocabulary import Snapshot
 
 
 class DecisionStore:
@@ -35,18 +35,18 @@ class DecisionStore:
             raise UnknownDecision(detail, field="decision_id")
         return stored_decision(row)
 
-    async def snapshot_of(self, decision: Decision) -> Snapshot:
-        """Return the snapshot that a served decision was made from.
+    async def snapshot(self, policy: str, version: int) -> Snapshot:
+        """Return a snapshot that decided; version 0: what decides without one.
 
         Raises `NotKept` (field `snapshot_version`) where it is gone, `Unavailable`.
         """
-        if not decision.snapshot_version:
-            return without_snapshot(decision.policy)
-        key = {"policy": decision.policy, "snapshot_version": decision.snapshot_version}
+        if not version:
+            return without_snapshot(policy)
+        key = {"policy": policy, "snapshot_version": version}
         async with connection(self._pool) as lent:
             row = await (await lent.execute(self._queries["snapshot"], key)).fetchone()
         if row is None:
-            detail = f"snapshot {decision.snapshot_version} of {decision.policy!r} is no longer kept, or was lost with a backup"
+            detail = f"snapshot {version} of {policy!r} is no longer kept, or was lost with a backup"
             raise NotKept(detail, field="snapshot_version")
         return decode_snapshot(row["content"])
 

@@ -52,10 +52,10 @@ async def watch(connection: Connection, policy: str, archived: Sequence[Decision
 
 
 def sample(archived: Sequence[Decision]) -> list[Decision]:
-    """Return the served decisions to look at, in the order in which they were made."""
+    """Return the decisions to look at, in the order in which they were made: those that the policy itself decided."""
     chosen: list[Decision] = []
     snapshots: set[int] = set()
-    served = [decision for decision in archived if decision.origin == "served" and decision.actions]
+    served = [one for one in archived if one.origin == "served" and one.actions and one.served_by is None]
     for decision in nsmallest(4 * DECISIONS, served, key=lambda decision: decision.decision_id[::-1]):
         if len(chosen) < DECISIONS and (decision.snapshot_version in snapshots or len(snapshots) < SNAPSHOTS):
             snapshots.add(decision.snapshot_version)

@@ -28,6 +28,7 @@ from shared.policies.posterior import (
     snapshot_of,
 )
 from shared.policies.rewards import item_delays, item_rewards
+from shared.storage.comparison import compared
 from shared.storage.decision_features import FeaturesOf
 from shared.storage.learning_state import Learned, State, as_row, is_stale, learns_alike, to_open
 from shared.storage.postgres_connection import Connection, Row
@@ -88,8 +89,8 @@ class LearningTransaction:
         if is_other or lacks_delays(state.posterior, state.spec):
             refitted = await self.refit(state, now)
         closed = await self.ordered.close(state.spec, now) if not more else NOTHING  # first all feedback that is there
-        new = tuple(archived.values())
-        result = Learned(self._policy, archived=len(new), fresh=new, feedback=len(answered), more=more or closed.more)
+        new, more = tuple(archived.values()), more or closed.more
+        result = Learned(self._policy, archived=len(new), fresh=new, feedback=len(answered), more=more)
         if not (refitted or outcomes or closed.decisions or is_stale(state, now)):
             return result
         posterior = refitted or learn(state.posterior, state.spec, outcomes, now)
@@ -101,7 +102,9 @@ class LearningTransaction:
         model = await self.ordered.model(spec, snapshot.as_of)
         content = encode_snapshot(snapshot if model is None else msgspec.structs.replace(snapshot, model=model))
         names = {"policy": spec.name, "policy_version": spec.version, "snapshot_version": snapshot_version}
-        await self._run("put_posterior", **names, statistics=encode_posterior(posterior))
+        result.comparison = compared(posterior.arms)
+        comparison = None if result.comparison is None else msgspec.json.encode(result.comparison).decode()
+        await self._run("put_posterior", **names, statistics=encode_posterior(posterior), comparison=comparison)
         await self._run("put_snapshot", **names, content=content)
         result.policy_version, result.snapshot_version, result.content = spec.version, snapshot_version, content
         result.accuracy = explained_variance(snapshot.estimates)
@@ -132,6 +135,7 @@ class LearningTransaction:
             "first": first,
             "last": last,
             "looks": features.are_looked_at,
+            "compares": features.are_compared,
         }
         async with self._connection.cursor(
             name="history"
@@ -194,7 +198,9 @@ class LearningTransaction:
         made = [as_row(decision) for decision in archived.values() if not decision.deferred]
         found = {
             row["decision_id"]: row
-            for row in await self._by_decision("archived", pending, looks=features.are_looked_at)
+            for row in await self._by_decision(
+                "archived", pending, looks=features.are_looked_at, compares=features.are_compared
+            )
         }
         await features.load([*made, *found.values()])
         shown = [features.outcome(row, at, shown=True) for row in made for at in range(len(row["actions"]))]

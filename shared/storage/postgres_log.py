@@ -19,7 +19,7 @@ from shared.policies.choosing import without_snapshot
 from shared.storage.decision_rows import StoredDecision, stored_decision
 from shared.storage.queries import queries
 from shared.storage.redis_snapshots import decode_snapshot
-from shared.vocabulary import Decision, PolicySpec, Snapshot
+from shared.vocabulary import PolicySpec, Snapshot
 
 _CONNECT_TIMEOUT_S = 5
 _PORTION = 2_000
@@ -55,11 +55,11 @@ class DecisionLog:
             for row in cursor:
                 yield stored_decision(row)
 
-    def snapshot_of(self, decision: Decision) -> Snapshot | None:
-        """Return the snapshot that a served decision was made from, None where it is gone."""
-        if not decision.snapshot_version:
-            return without_snapshot(decision.policy)
-        row = self._one("snapshot", policy=decision.policy, snapshot_version=decision.snapshot_version)
+    def snapshot(self, policy: str, version: int) -> Snapshot | None:
+        """Return a snapshot that decided, None where it is gone; version 0: what decides without one."""
+        if not version:
+            return without_snapshot(policy)
+        row = self._one("snapshot", policy=policy, snapshot_version=version)
         return None if row is None else decode_snapshot(row["content"])
 
     def spec(self, policy: str, version: int | None = None) -> PolicySpec:

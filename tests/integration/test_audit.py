@@ -11,7 +11,8 @@ import pytest
 
 from functions.console.main import main
 from functions.local.servers import LocalServers
-from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
+from shared.storage.redis_snapshots import decode_snapshot
 from tests import stage as stage_of_tests
 from tests.hosted import Hosted
 from tests.integration.test_http_interface import check_problem
@@ -19,12 +20,20 @@ from tests.stage import Stage, run
 
 BATCH = 250
 FEATURES = {"interactions": [["age", "action.price"], ["device", "action.colour"]]}
+SESSIONS = {
+    "state": {"age": {"bins": [30.0, 40.0, 50.0]}, "device": {"categories": ["phone", "desktop"]}},
+    "session_timeout_s": 1,
+    "reward_window_s": 1,
+}
 VARIANTS: list[dict[str, Any]] = [
     *({"kind": kind} for kind in KINDS),
     *({"kind": kind, "features": FEATURES} for kind in CONTEXTUAL_KINDS),
+    *({"kind": kind} | SESSIONS for kind in SEQUENTIAL_KINDS),
     {"kind": "thompson", "reward_range": None},
 ]
-"""The policies that decide: every kind, and every kind that looks at features."""
+"""The policies that decide: every kind, and every kind that looks at features or at sessions."""
+CLOSED_S = 2.2
+"""After which a session of a policy of `SESSIONS` is over, and what it earned."""
 ROUNDS = 4
 """How many snapshots of each policy decide."""
 ACTIONS: list[dict[str, Any]] = [
@@ -83,6 +92,22 @@ async def decide(stage: Stage, policy: str, decisions: int, random: np.random.Ge
     await stage.learn(policy)
 
 
+async def close_sessions(stage: Stage, policy: str) -> None:
+    """Let a policy learn the sessions that are over, and be trained on them."""
+    before = (await stage.recommend(policy))["snapshot_version"]
+    await asyncio.sleep(CLOSED_S)
+    await stage.learn(policy)
+    answer = await stage.event("train", "dev.knudge.training.requested.v1", {"policy": policy})
+    assert answer.status in {200, 204}, answer
+    content = decode_snapshot(await stage.published(policy) or b"")
+    assert content.model is not None
+    for _ in range(200):
+        if (await stage.recommend(policy))["snapshot_version"] >= content.snapshot_version > before:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("what was learned of sessions was not served")
+
+
 def audit(policy: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
     """Run `knudge audit` over all that a policy decided; return the exit status and the figures."""
     status = main(["audit", "--policy", policy, "--json"])
@@ -106,7 +131,12 @@ def decided_and_audited(servers: LocalServers, capsys: pytest.CaptureFixture[str
             floor = (0.0, 0.01, 0.2)[number % 3]
             policy = await stage.policy(f"{name}-{number}", actions=ACTIONS, exploration_floor=floor, **variant)
             policies[policy] = variant["kind"]
-            await decide(stage, policy, each, random)
+            if "state" in variant:
+                await decide(stage, policy, each // 2, random, rounds=1)
+                await close_sessions(stage, policy)
+                await decide(stage, policy, -(-each // 2), random, rounds=1)
+            else:
+                await decide(stage, policy, each, random)
 
     run(servers, play)
     for policy, kind in policies.items():
@@ -131,6 +161,57 @@ def test_ten_thousand_decisions_of_every_kind_recompute(
     """The same for 10,000 decisions of each."""
     monkeypatch.setattr(stage_of_tests, "PLAY_S", 1_500.0)
     decided_and_audited(servers, capsys, "audit-long", 10_000)
+
+
+ARMS: list[dict[str, Any]] = [
+    {"baseline": {"share": 0.3}},
+    {"baseline": {"share": 0.3, "serve": "default_action"}},
+    {"baseline": {"share": 0.3, "serve": "policy", "policy": "audit-arm-other"}},
+    {"mode": "apprentice", "baseline": {"share": 0.3}},
+    {"diversity": {"weight": 0.5}},
+]
+
+
+@pytest.mark.usefixtures("environment")
+def test_what_others_decided_recomputes_too(servers: LocalServers, capsys: pytest.CaptureFixture[str]) -> None:
+    """Baselines of every sort, default actions and diverse slates: who decided, by which law, and what the policy itself gave."""
+    seen: dict[str, dict[str, Any]] = {}
+
+    async def play(stage: Stage) -> None:
+        await stage.policy("audit-arm-other", kind="epsilon_greedy", actions=ACTIONS)
+        for number, arm in enumerate(ARMS):
+            policy = await stage.policy(f"audit-arm-{number}", actions=ACTIONS, **arm)
+            default: dict[str, Any] = {} if "diversity" in arm else {"default_action": "a1"}
+            asked: list[dict[str, Any]] = [
+                {"policy": policy, "user_id": f"u{user}", "count": 3 if "diversity" in arm else 1} | default
+                for user in range(60)
+            ]
+            answer = await stage.call("recommend", "POST", "/v1/recommend/batch", {"requests": asked})
+            assert answer.status == 200, answer
+            await stage.learn(policy)
+            status, seen[policy] = audit(policy, capsys)
+            assert (status, seen[policy]["different"]) == (0, [])
+            others = [made for made in answer.body["results"] if made.get("served_by", "policy") != "policy"]
+            for made in others[:1]:
+                told = await stage.call("control", "GET", f"/v1/decisions/{made['decision_id']}/explanation")
+                assert (told.status, told.body["agrees"]) == (200, True), told
+                assert "not the policy decided" in told.body["notes"][0]
+                watched = await stage.call("control", "GET", f"/v1/policies/{policy}/propensities")
+                assert not any(version["alarm"] for version in watched.body["versions"])
+        [row] = stage.sql(
+            "update decisions set served_by = jsonb_set(served_by, '{own_propensities,0}', '0.123') where decision_id = "
+            "(select decision_id from decisions where policy = 'audit-arm-0' and served_by is not null limit 1) "
+            "returning decision_id::text as id"
+        )
+        status, changed = audit("audit-arm-0", capsys)
+        assert status == 1
+        assert changed["different"][0]["decision_id"] == row["id"]
+        assert "the policy's own propensity 0.123" in changed["different"][0]["differences"]
+
+    run(servers, play)
+    assert set(seen["audit-arm-0"]["by_kind"]) == {"thompson", "thompson, served by baseline"}
+    assert set(seen["audit-arm-3"]["by_kind"]) == {"thompson, served by baseline", "thompson, served by default_action"}
+    assert set(seen["audit-arm-4"]["by_kind"]) == {"thompson"}
 
 
 @pytest.mark.usefixtures("environment")

@@ -68,6 +68,9 @@ def test_a_policy_is_written_and_read_with_every_field(servers: LocalServers) ->
         "half_life_s": 86400.0,
         "exploration_floor": 0.05,
         "features": None,
+        "diversity": {"weight": 0.5, "features": ["colour"]},
+        "mode": "serve",
+        "baseline": {"share": 0.02},
         "state": {},
         "session_timeout_s": 600.0,
     }

@@ -70,6 +70,7 @@ def test_a_kind_looks_at_features_where_it_must_or_is_told() -> None:
         ("kind=", "write it as"),
         ("kind=thompson,kind=ucb1", "kind stands twice"),
         ("kind=best", "kind must be one of"),
+        ("kind=q_learning", "learns in a stored order"),
         ("kind=lin_ucb,features=no", "kind must be one of"),
         ("kind=thompson,features=some", "features must be yes or no"),
         ("kind=thompson,epsilon=0.1", "thompson takes prior_alpha"),

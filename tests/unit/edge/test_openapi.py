@@ -77,9 +77,14 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
             "half_life_s": OPTIONAL,
             "exploration_floor": OPTIONAL,
             "features": OPTIONAL,
+            "diversity": OPTIONAL,
+            "mode": OPTIONAL,
+            "baseline": OPTIONAL,
             "state": OPTIONAL,
             "session_timeout_s": OPTIONAL,
         },
+        "Baseline": {"share": REQUIRED, "serve": OPTIONAL, "policy": OPTIONAL},
+        "Diversity": {"weight": REQUIRED, "features": OPTIONAL},
         "Cells": {"bins": OPTIONAL, "categories": OPTIONAL},
         "FeatureSpec": {
             "per_action": OPTIONAL,
@@ -92,7 +97,15 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
 }
 ANSWERS: Mapping[tuple[str, str], Mapping[str, set[str]]] = {
     ("/v1/recommend", "post"): {
-        "RecommendAnswer": {"decision_id", "policy", "policy_version", "snapshot_version", "items", "degraded"},
+        "RecommendAnswer": {
+            "decision_id",
+            "policy",
+            "policy_version",
+            "snapshot_version",
+            "items",
+            "degraded",
+            "served_by",
+        },
         "Item": {"action", "propensity", "score"},
     },
     ("/v1/recommend/batch", "post"): {"RecommendBatchAnswer": {"results"}},
