@@ -166,6 +166,7 @@ def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -
         features=spec.features,
         model=None if spec.features is None else encode_model(_fitted(posterior, spec)),
         diversity=spec.diversity,
+        steering=spec.steering,
         mode=spec.mode,
         baseline=spec.baseline,
     )

@@ -119,7 +119,7 @@ class OrderedLearning:
             return
         models = await self.models()
         running = models.get(False)
-        if running is not None and running.spec.kind != spec.kind:
+        if running is not None and learner_of(running.spec) is not learner:
             await self._run("forget_order")
             await self._run("forget_models")
             models, running = {}, None
@@ -153,7 +153,8 @@ class OrderedLearning:
     async def model(self, spec: PolicySpec) -> bytes | None:
         """Return the running model, for the snapshot; None where there is none of this kind."""
         running = (await self.models()).get(False)
-        return running.model if running is not None and running.spec.kind == spec.kind else None
+        is_ours = running is not None and learner_of(running.spec) is learner_of(spec) is not None
+        return running.model if running is not None and is_ours else None
 
     async def models(self) -> dict[bool, Model]:
         """Return the running model (False) and the sealed one (True), as far as there are any."""

@@ -69,6 +69,7 @@ def test_a_policy_is_written_and_read_with_every_field(servers: LocalServers) ->
         "exploration_floor": 0.05,
         "features": None,
         "diversity": {"weight": 0.5, "features": ["colour"]},
+        "steering": None,
         "mode": "serve",
         "baseline": {"share": 0.02},
         "state": {},
