@@ -41,6 +41,17 @@ class Algorithm(Protocol):
         """Return what the algorithm thinks of each action, in units of reward; None where it has not been tried."""
 
 
+@runtime_checkable
+class Explained(Protocol):
+    """What a kind of policy that looks at features offers besides, for explanations."""
+
+    def contributions(self, context: Context, action: Action | str) -> dict[str, float]:
+        """Return what each feature (by its name; `action.` before an action's own) adds to the score of an action.
+
+        The contributions sum to the score; what belongs to no feature has a name in parentheses.
+        """
+
+
 class ContextualAlgorithm(Protocol):
     """One kind of policy that looks at the context and at the actions' features, compiled for one snapshot."""
 

@@ -12,11 +12,11 @@ diverse, what the algorithm knows of each is moved before each draw (`diversity`
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from shared.errors import InvalidInput
-from shared.policies.algorithm import FloatArray, Movable, scale
+from shared.policies.algorithm import Explained, FloatArray, Movable, scale
 from shared.policies.diversity import Penalties
 from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
 from shared.policies.steering import Helm
@@ -87,6 +87,23 @@ class Chooser:
             if len(items) < len(draws) and len(law.actions) > 1:
                 law = law.without(at)
         return tuple(items)
+
+    def laws(self, context: Context, actions: Sequence[Action | str] | None, taken: Sequence[str]) -> Iterator[Law]:
+        """Yield the law of each item of a slate whose items are `taken`, given those above it.
+
+        Ends with the first item that was not eligible.
+        """
+        law = self.law(context, actions)
+        for position, action in enumerate(taken, 1):
+            yield law
+            if action not in law.actions or position == len(taken) or len(law.actions) == 1:
+                return
+            law = law.without(law.actions.index(action))
+
+    def contributions(self, context: Context, action: Action) -> dict[str, float]:
+        """Return what each feature adds to the action's score; empty where the kind looks at none."""
+        algorithm: object = self._contextual or self._algorithm
+        return algorithm.contributions(context, action) if isinstance(algorithm, Explained) else {}
 
     def propensities(
         self, actions: Sequence[Action | str] | None = None, context: Context | None = None

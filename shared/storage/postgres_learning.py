@@ -87,7 +87,8 @@ class LearningTransaction:
         if state.learned is not None and not learns_alike(state.learned, state.spec):
             refitted = await self.refit(state, now)
         closed = await self.ordered.close(state.spec, now) if not more else NOTHING  # first all feedback that is there
-        result = Learned(self._policy, archived=len(archived), feedback=len(answered), more=more or closed.more)
+        new, more = tuple(archived.values()), more or closed.more
+        result = Learned(self._policy, archived=len(new), fresh=new, feedback=len(answered), more=more)
         if not (refitted or outcomes or closed.decisions or is_stale(state, now)):
             return result
         posterior = refitted or learn(state.posterior, state.spec, outcomes, now)

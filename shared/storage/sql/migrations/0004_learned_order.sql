@@ -42,6 +42,6 @@ begin
     end loop;
 end $$;
 
-select ensure_partition(to_timestamp(right(c.relname, 8), 'YYYYMMDD'))
+select ensure_partition(to_date(right(c.relname, 8), 'YYYYMMDD')::timestamp at time zone 'UTC')
 from pg_inherits i join pg_class c on c.oid = i.inhrelid
 where i.inhparent = 'decisions'::regclass;
