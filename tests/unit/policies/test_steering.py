@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import msgspec
@@ -18,6 +17,7 @@ from shared.storage.redis_snapshots import decode_snapshot, encode_snapshot
 from shared.vocabulary import Context, Diversity, Snapshot, Steering
 from tests.unit.policies.episodes import STATE, sessions, spec_of
 from tests.unit.policies.histories import ACTIONS, CONTEXT, learned
+from tests.unit.policies.slate_draws import pairs_of
 from tests.unit.policies.snapshots import snapshot
 from tests.unit.policies.test_draws import N_DRAWS, agrees, uniforms
 
@@ -98,17 +98,7 @@ def test_a_snapshot_with_tables_survives_its_encoding(given: Snapshot) -> None:
 def test_draws_of_steered_diverse_slates_match_their_propensities(given: Snapshot) -> None:
     """A million slates of two, diversity on as well: pairs are as frequent as first times second propensity."""
     law = Chooser(msgspec.structs.replace(given, diversity=Diversity(0.3))).law(CONTEXT, None)
-    draws = np.array(uniforms(23, 2 * N_DRAWS)).reshape(2, -1)
-    pairs: Counter[str] = Counter()
-    stated: dict[str, float] = {}
-    first = np.minimum(np.searchsorted(law._below, draws[0], side="right"), law._last)
-    assert first[:200].tolist() == [law.draw(draw) for draw in draws[0, :200].tolist()]
-    for at, (above, share) in enumerate(zip(law.actions, law.propensities, strict=True)):
-        rest = law.without(at)
-        second = np.minimum(np.searchsorted(rest._below, draws[1, first == at], side="right"), rest._last)
-        times = np.bincount(second, minlength=len(rest.actions))
-        pairs += Counter({f"{above} {action}": int(n) for action, n in zip(rest.actions, times, strict=True)})
-        stated |= {f"{above} {a}": share * p for a, p in zip(rest.actions, rest.propensities, strict=True)}
+    pairs, stated = pairs_of(law, np.array(uniforms(23, 2 * N_DRAWS)).reshape(2, -1))
     agrees(pairs, stated, N_DRAWS)
 
 
