@@ -66,6 +66,17 @@ class Diversity(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     features: tuple[str, ...] | None = None
 
 
+class Steering(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How much a bandit is steered by Q-learning (`shared.policies.steering`).
+
+    `weight`: > 0 to 100; what a unit of Q counts beside a unit of reward. `minimum_visits`: samples below which a state leaves the
+    bandit alone.
+    """
+
+    weight: float
+    minimum_visits: float = 10.0
+
+
 Mode = Literal["serve", "apprentice"]
 """Of a policy: whether it decides, or the caller's default action is served and it learns beside it."""
 Who = Literal["policy", "baseline", "default_action"]
@@ -100,7 +111,8 @@ class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `features`: what a contextual policy looks at; None for one that looks at nothing. `state`: the cells of each feature
     that a state is made of, for a policy that tells states apart; `session_timeout_s`: the pause that ends an episode.
-    `diversity`: None for slates whose items may be as alike as they like. `mode`, `baseline`: who decides (`shared.policies.arms`).
+    `diversity`: None for slates whose items may be as alike as they like. `steering`: None for a policy that Q-learning does
+    not steer. `mode`, `baseline`: who decides (`shared.policies.arms`).
     """
 
     name: str
@@ -117,6 +129,7 @@ class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
     exploration_floor: float = 0.01
     features: FeatureSpec | None = None
     diversity: Diversity | None = None
+    steering: Steering | None = None
     mode: Mode = "serve"
     baseline: Baseline | None = None
     state: dict[str, Cells] = {}
@@ -151,6 +164,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     `estimates` holds the policy's own actions first, in the policy's order, then others that callers brought.
     `seed` fixes the posterior draws. `as_of`: the time up to which forgetting and delay were reckoned. `model`: what a kind
     that looks at more than the action has learned, in an encoding of its own; None for the other kinds.
+    `tables`: what steers it.
     """
 
     policy: str
@@ -167,8 +181,10 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     features: FeatureSpec | None = None
     model: bytes | None = None
     diversity: Diversity | None = None
+    steering: Steering | None = None
     mode: Mode = "serve"
     baseline: Baseline | None = None
+    tables: bytes | None = None
 
 
 class Item(msgspec.Struct, frozen=True):

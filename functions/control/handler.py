@@ -132,6 +132,7 @@ def _policy_out(spec: PolicySpec, *, active: bool) -> PolicyOut:
         exploration_floor=spec.exploration_floor,
         features=spec.features,
         diversity=spec.diversity,
+        steering=spec.steering,
         mode=spec.mode,
         baseline=spec.baseline,
         state=spec.state,

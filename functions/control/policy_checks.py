@@ -14,6 +14,7 @@ from shared.errors import InvalidInput
 from shared.policies.algorithm import ContextualKind, Kind, SequentialKind
 from shared.policies.features import ACTION_PREFIX
 from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
+from shared.policies.q_tables import LEARNING
 from shared.vocabulary import Action, FeatureSpec, PolicySpec, RewardRule
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -33,10 +34,11 @@ def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
         _refuse("name", "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit")
     features = _features(body, bounds)
     kind = _kind(body.kind, features)
+    parameters = kind.PARAMETERS if body.steering is None else {**kind.PARAMETERS, **LEARNING}
     for key, value in body.parameters.items():
-        known = kind.PARAMETERS.get(key)
+        known = parameters.get(key)
         if known is None:
-            _refuse(f"parameters.{key}", f"{body.kind} takes {', '.join(kind.PARAMETERS)}")
+            _refuse(f"parameters.{key}", f"{body.kind} takes {', '.join(parameters)}")
         if not known.low <= value <= known.high:
             _refuse(f"parameters.{key}", f"must lie between {known.low:g} and {known.high:g}")
     reward_range = _UNIT_RANGE if body.reward_range is UNSET else body.reward_range
@@ -68,6 +70,7 @@ def spec_of(name: str, body: PolicyIn, bounds: Bounds) -> PolicySpec:
         exploration_floor=body.exploration_floor,
         features=features,
         diversity=body.diversity,
+        steering=body.steering,
         mode=body.mode,
         baseline=body.baseline,
         state=body.state,

@@ -12,7 +12,19 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from shared.vocabulary import Baseline, Cells, Comparison, Context, Diversity, FeatureSpec, Item, Mode, RewardRule, Who
+from shared.vocabulary import (
+    Baseline,
+    Cells,
+    Comparison,
+    Context,
+    Diversity,
+    FeatureSpec,
+    Item,
+    Mode,
+    RewardRule,
+    Steering,
+    Who,
+)
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=1)]
@@ -147,6 +159,7 @@ class PolicyIn(msgspec.Struct, forbid_unknown_fields=True):
     exploration_floor: float = 0.01
     features: FeatureSpec | None = None
     diversity: Diversity | None = None
+    steering: Steering | None = None
     mode: Mode = "serve"
     baseline: Baseline | None = None
     state: dict[str, Cells] = {}
@@ -196,6 +209,7 @@ class PolicyOut(msgspec.Struct, frozen=True):
     exploration_floor: float
     features: FeatureSpec | None = None
     diversity: Diversity | None = None
+    steering: Steering | None = None
     mode: Mode = "serve"
     baseline: Baseline | None = None
     state: dict[str, Cells] = {}

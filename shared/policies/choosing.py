@@ -19,6 +19,7 @@ from shared.errors import InvalidInput
 from shared.policies.algorithm import Explained, FloatArray, Movable, scale
 from shared.policies.diversity import Penalties
 from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
+from shared.policies.steering import Helm
 from shared.vocabulary import Action, Context, Item, Snapshot
 
 _REMEMBERED_BYTES = 8 << 20
@@ -63,6 +64,7 @@ class Chooser:
         sequential = SEQUENTIAL_KINDS.get(snapshot.kind)
         self._sequential = None if sequential is None else sequential(snapshot)
         self._algorithm = KINDS[snapshot.kind](snapshot) if not (self._contextual or self._sequential) else None
+        self._helm = None if snapshot.steering is None else Helm(snapshot, snapshot.steering)
         self._diversity = snapshot.diversity
         self._own_penalties = self._penalties(snapshot.actions)
         if self.actions and self._contextual is None:
@@ -71,7 +73,7 @@ class Chooser:
     @property
     def looks_at_context(self) -> bool:
         """Whether propensities depend on the context."""
-        return self._algorithm is None
+        return self._algorithm is None or self._helm is not None
 
     def choose(
         self, context: Context, actions: Sequence[Action | str] | None, draws: Sequence[float]
@@ -117,13 +119,17 @@ class Chooser:
             detail = "no action is eligible"
             raise InvalidInput(detail, field="actions")
         if self._contextual is None:
-            law = self._law(None if self._sequential is None else self._sequential.known_state(context), ids)
+            stateful = self._helm or self._sequential
+            law = self._law(None if stateful is None else stateful.known_state(context), ids)
             if self._diversity is None or actions is None or all(self._is_own(action) for action in actions):
                 return law
             return law.of(self._penalties(actions))
         evidence = self._contextual.evidence(context, actions)
+        scores = evidence[:, 0].tolist()
+        if self._helm is not None:
+            evidence = self._moved(evidence, self._helm.shift(self._helm.known_state(context), ids))
         penalties = self._own_penalties if actions is None else self._penalties(actions)
-        return Law(self, ids, evidence, evidence[:, 0].tolist(), kept=False, penalties=penalties)
+        return Law(self, ids, evidence, scores, kept=False, penalties=penalties)
 
     def _law(self, state: int | None, actions: tuple[str, ...]) -> Law:
         law = self._laws.get((state, actions))
@@ -134,6 +140,8 @@ class Chooser:
             else:
                 assert self._algorithm is not None  # noqa: S101 - for mypy
                 evidence, scores = self._algorithm.evidence(actions), self._algorithm.scores(actions)
+                if self._helm is not None:
+                    evidence = self._moved(evidence, self._helm.shift(state, actions))
             law = Law(self, actions, evidence, scores, kept=True, penalties=self._penalties(actions))
             self.remember(evidence)
             self._laws[state, actions] = law
@@ -165,9 +173,15 @@ class Chooser:
         floor = self.snapshot.exploration_floor
         algorithm = self._contextual or self._sequential or self._algorithm
         assert algorithm is not None  # noqa: S101 - for mypy
-        if shift is not None:
-            evidence = algorithm.moved(evidence, shift) if isinstance(algorithm, Movable) else evidence + shift[:, None]
+        evidence = self._moved(evidence, shift)
         return (1.0 - floor) * algorithm.probabilities(evidence) + floor / len(evidence)
+
+    def _moved(self, evidence: FloatArray, shift: FloatArray | None) -> FloatArray:
+        """Return the evidence of actions that are worth more by `shift`, in units of reward (None: nothing)."""
+        if shift is None:
+            return evidence
+        algorithm: object = self._contextual or self._sequential or self._algorithm
+        return algorithm.moved(evidence, shift) if isinstance(algorithm, Movable) else evidence + shift[:, None]
 
 
 class Law:

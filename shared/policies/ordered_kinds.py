@@ -21,8 +21,13 @@ PUBLISHERS: Mapping[str, Publisher] = {"logistic_thompson": LogisticWeights()}
 
 
 def learner_of(spec: PolicySpec) -> OrderedLearner | None:
-    """Return how a policy learns in order; None where its kind learns sums alone."""
-    return LEARNERS.get(spec.kind)
+    """Return how a policy learns in order; None where its kind learns sums alone and nothing steers it."""
+    return learner_named(spec.kind, is_steered=spec.steering is not None)
+
+
+def learner_named(kind: str, *, is_steered: bool) -> OrderedLearner | None:
+    """Return how a kind of policy learns in order; one that is steered learns tables beside its sums."""
+    return LEARNERS.get(kind) or (LEARNERS["q_learning"] if is_steered else None)
 
 
 def orders_alike(one: PolicySpec, other: PolicySpec) -> bool:
@@ -31,7 +36,7 @@ def orders_alike(one: PolicySpec, other: PolicySpec) -> bool:
     if learner is None:
         return one.features is None or learner_of(one) is None  # else no sums of features were kept
     return (
-        one.kind == other.kind
+        learner_of(one) is learner
         and all(getattr(one, field) == getattr(other, field) for field in learner.FIELDS)
         and all(one.parameters.get(name) == other.parameters.get(name) for name in learner.PARAMETERS)
     )

@@ -187,6 +187,7 @@ def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -
         features=spec.features,
         model=None if _summed_features(spec) is None else encode_model(_fitted(posterior, spec, weight_of_recent)),
         diversity=spec.diversity,
+        steering=spec.steering,
         mode=spec.mode,
         baseline=spec.baseline,
     )

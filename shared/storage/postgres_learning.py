@@ -100,7 +100,10 @@ class LearningTransaction:
         """Store a posterior and the snapshot that follows from it."""
         snapshot = snapshot_of(posterior, spec, snapshot_version)
         model = await self.ordered.model(spec, snapshot.as_of)
-        content = encode_snapshot(snapshot if model is None else msgspec.structs.replace(snapshot, model=model))
+        if model is not None:
+            place = "model" if spec.steering is None else "tables"
+            snapshot = msgspec.structs.replace(snapshot, **{place: model})
+        content = encode_snapshot(snapshot)
         names = {"policy": spec.name, "policy_version": spec.version, "snapshot_version": snapshot_version}
         result.comparison = compared(posterior.arms)
         comparison = None if result.comparison is None else msgspec.json.encode(result.comparison).decode()

@@ -117,7 +117,7 @@ class OrderedLearning:
             return
         models = await self.models()
         running = models.get(False)
-        if running is not None and running.spec.kind != spec.kind:
+        if running is not None and learner_of(running.spec) is not learner:
             await self._run("forget_order")
             await self._run("forget_models")
             models, running = {}, None
@@ -151,7 +151,8 @@ class OrderedLearning:
     async def model(self, spec: PolicySpec, as_of: float) -> bytes | None:
         """Return what the snapshot carries at `as_of`: the running model, and what is open where its kind looks ahead."""
         running = (await self.models()).get(False)
-        model = running.model if running is not None and running.spec.kind == spec.kind else None
+        is_ours = running is not None and learner_of(running.spec) is learner_of(spec) is not None
+        model = running.model if running is not None and is_ours else None
         publisher = PUBLISHERS.get(spec.kind)
         if publisher is None:
             return model

@@ -102,8 +102,8 @@ def test_users_stay_on_their_side_and_know_their_propensity(servers: LocalServer
 
     async def play(stage: Stage) -> None:
         policy = await stage.policy(kind="epsilon_greedy", parameters={"epsilon": 0.0}, baseline=HALF)
-        first = await play_users(stage, policy, 60, count=2)
-        second = await play_users(stage, policy, 60, count=2)
+        first = await play_users(stage, policy, 40, count=2)
+        second = await play_users(stage, policy, 40, count=2)
         assert [who(answer) for answer in first] == [who(answer) for answer in second]
         key = stage.settings.server_key.encode()
         for number, answer in enumerate(second):
@@ -255,6 +255,27 @@ def test_another_policy_may_serve_the_baseline(servers: LocalServers) -> None:
         await stage.learn(other)
         snapshot = await stage.snapshot(other)
         assert sum(action["weight"] for action in snapshot["actions"].values()) == 4.0
+
+    run(servers, play)
+
+
+def test_a_baseline_whose_policy_is_not_at_hand_is_served_uniformly(servers: LocalServers) -> None:
+    """While Redis lacks the other policy's snapshot: uniform draws, which say so, and nothing fails."""
+
+    async def play(stage: Stage) -> None:
+        other = await stage.policy(kind="epsilon_greedy", parameters={"epsilon": 0.0}, exploration_floor=0)
+        policy = await stage.policy(baseline={"share": 0.5, "serve": "policy", "policy": other})
+        await stage.redis.hdel("knudge:versions", other)
+        answers = [await stage.recommend(policy, user_id=f"user-{number}") for number in range(30)]
+        mine = [answer for answer in answers if who(answer) == "baseline"]
+        assert mine
+        await stage.learn(policy)
+        for answer in mine:
+            assert not answer["degraded"]
+            assert [item["propensity"] for item in answer["items"]] == pytest.approx([1 / 3], abs=1e-12)
+            [row] = stage.sql("select served_by from decisions where decision_id = %s", answer["decision_id"])
+            assert "policy" not in row["served_by"]
+            decided_again(stage, answer["decision_id"])
 
     run(servers, play)
 
