@@ -40,8 +40,26 @@ class RewardRule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     combine: Literal["max", "min", "sum", "mean", "first", "last"] = "max"
 
 
+class FeatureSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which features a contextual policy looks at. `price` is a feature of the context, `action.price` one of the action.
+
+    `per_action`: features of the context for which every action has weights of its own; None: all of them.
+    `shared`: features for which all actions have the same weights; None: all of the action's.
+    `interactions`: pairs of features whose product all actions weigh alike. `*` and `action.*` stand for all of a kind.
+    `hash_dimension`: into how many columns categories are hashed, 1 to 256.
+    """
+
+    per_action: tuple[str, ...] | None = None
+    shared: tuple[str, ...] | None = None
+    interactions: tuple[tuple[str, str], ...] = ()
+    hash_dimension: int = 32
+
+
 class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One version of a policy: how it chooses, what it learns from. Immutable."""
+    """One version of a policy: how it chooses, what it learns from. Immutable.
+
+    `features`: what a contextual policy looks at; None for one that looks at nothing.
+    """
 
     name: str
     version: int
@@ -55,6 +73,7 @@ class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
     expected_delay_s: float | None = None
     half_life_s: float | None = None
     exploration_floor: float = 0.01
+    features: FeatureSpec | None = None
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True):
@@ -83,7 +102,8 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """A policy's parameters at one moment: immutable, versioned, all that `choose` needs besides the request.
 
     `estimates` holds the policy's own actions first, in the policy's order, then others that callers brought.
-    `seed` fixes the posterior draws. `as_of`: the time up to which forgetting and delay were reckoned.
+    `seed` fixes the posterior draws. `as_of`: the time up to which forgetting and delay were reckoned. `model`: what a kind
+    that looks at more than the action has learned, in an encoding of its own; None for the other kinds.
     """
 
     policy: str
@@ -97,6 +117,8 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     reward_range: tuple[float, float] | None
     seed: int
     as_of: float
+    features: FeatureSpec | None = None
+    model: bytes | None = None
 
 
 class Item(msgspec.Struct, frozen=True):

@@ -15,8 +15,9 @@ from shared.errors import Unavailable
 from shared.observability.metrics import Metrics
 from shared.ports import Clock
 from shared.settings import Settings
+from shared.storage.learning_state import Learned
 from shared.storage.postgres_connection import Pool, connection
-from shared.storage.postgres_learning import Learned, LearningTransaction
+from shared.storage.postgres_learning import LearningTransaction
 from shared.storage.postgres_retention import drop_expired
 from shared.storage.publication import publish_all, publish_missing
 from shared.storage.queries import queries

@@ -13,7 +13,7 @@ from time import perf_counter, time_ns
 
 import msgspec
 
-from shared.edge.contracts import ActionIn, ActionsIn, RecommendAnswer, RecommendRequest
+from shared.edge.contracts import ActionsIn, RecommendAnswer, RecommendRequest
 from shared.edge.decoding import Bounds
 from shared.errors import Conflict, InvalidInput, KnudgeError, NotBootstrapped
 from shared.identity import RANDOM_BITS, content_identity, decision_id, policy_key, pseudonym, uniform
@@ -105,7 +105,7 @@ class Recommender:
     def _decide(
         self, request: RecommendRequest, caller: Caller, chooser: Chooser | None
     ) -> tuple[Decision, RecommendAnswer]:
-        eligible, features = self._eligible(request, chooser)
+        eligible = self._eligible(request, chooser)
         if chooser is None:
             chooser = _uniform(request.policy)
         snapshot = chooser.snapshot
@@ -122,7 +122,7 @@ class Recommender:
             snapshot.snapshot_version,
             tuple([item.action for item in items]),
             tuple([item.propensity for item in items]),
-            features,
+            eligible,
             request.context,
             self._pseudonym("user", request.user_id),
             self._pseudonym("session", request.session_id),
@@ -148,32 +148,35 @@ class Recommender:
             False,
         )
 
-    def _eligible(
-        self, request: RecommendRequest, chooser: Chooser | None
-    ) -> tuple[tuple[str, ...] | None, tuple[Action, ...] | None]:
-        """Return the ids to choose among and what to store of them, each None for the snapshot's own actions."""
+    def _eligible(self, request: RecommendRequest, chooser: Chooser | None) -> tuple[Action, ...] | None:
+        """Return the actions to choose among, None for the snapshot's own; an id alone means the snapshot's of that name."""
+        own = {} if chooser is None else chooser.own
         if request.actions is not None:
-            given = {a if isinstance(a, str) else a.id: a for a in request.actions}
+            given = {
+                action if isinstance(action, str) else action.id: (own.get(action) or Action(action))
+                if isinstance(action, str)
+                else Action(action.id, action.features)
+                for action in request.actions
+            }
             if not given:
                 detail = "must not be empty; leave it out to choose among the policy's actions"
                 raise InvalidInput(detail, field="actions")
         elif chooser is None:
             detail = f"no snapshot of {request.policy!r} is at hand yet; give actions, or try again"
             raise NotBootstrapped(detail, field="policy")
-        elif not chooser.actions:
+        elif not own:
             detail = f"the policy {request.policy!r} has no actions of its own"
             raise InvalidInput(detail, field="actions")
         elif not request.exclude:
-            return None, None
+            return None
         else:
-            given = {action.id: ActionIn(action.id, action.features) for action in chooser.snapshot.actions}
+            given = dict(own)
         for excluded in request.exclude:
             given.pop(excluded, None)
         if not given:
             detail = "nothing is left to choose from"
             raise InvalidInput(detail, field="exclude")
-        features = tuple([Action(a) if isinstance(a, str) else Action(a.id, a.features) for a in given.values()])
-        return tuple(given), features
+        return tuple(given.values())
 
     def _check(self, request: RecommendRequest) -> None:
         bounds = self._bounds

@@ -22,8 +22,9 @@ from shared.events.types import TRAINING_FINISHED
 from shared.identity import content_identity
 from shared.ports import Clock
 from shared.settings import Settings
+from shared.storage.learning_state import Learned
 from shared.storage.postgres_connection import Pool, connection
-from shared.storage.postgres_learning import Learned, LearningTransaction
+from shared.storage.postgres_learning import LearningTransaction
 from shared.storage.postgres_trainings import Asked, Held, Trainings
 from shared.storage.publication import publish_missing
 from shared.storage.redis_connection import Redis
@@ -142,7 +143,7 @@ class Trainer:
             work = LearningTransaction(lent, policy)
             state = await work.lock()
             locked = monotonic()
-            posterior = await work.refit(state.spec, max(self._clock(), state.posterior.as_of))
+            posterior = await work.refit(state, max(self._clock(), state.posterior.as_of))
             learned = await work.store(state.spec, posterior, state.snapshot_version + 1, Learned(policy))
             trained = TrainedPolicy(
                 policy, learned.policy_version, learned.snapshot_version, work.fitted, monotonic() - locked

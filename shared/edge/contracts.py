@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from shared.vocabulary import Context, Item, RewardRule
+from shared.vocabulary import Context, FeatureSpec, Item, RewardRule
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=1)]
@@ -143,6 +143,7 @@ class PolicyIn(msgspec.Struct, forbid_unknown_fields=True):
     expected_delay_s: float | None = None
     half_life_s: float | None = None
     exploration_floor: float = 0.01
+    features: FeatureSpec | None = None
 
 
 class ActionEstimate(msgspec.Struct, frozen=True):
@@ -186,6 +187,7 @@ class PolicyOut(msgspec.Struct, frozen=True):
     expected_delay_s: float | None
     half_life_s: float | None
     exploration_floor: float
+    features: FeatureSpec | None = None
     learning: Literal["new", "inherited", "refitting"] | UnsetType = UNSET
     snapshot: SnapshotOut | UnsetType = UNSET
 

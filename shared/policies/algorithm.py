@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.vocabulary import Estimate, Snapshot
+from shared.vocabulary import Action, Context, Estimate, Snapshot
 
 FloatArray = NDArray[np.float64]
 
@@ -41,6 +41,19 @@ class Algorithm(Protocol):
         """Return what the algorithm thinks of each action, in units of reward; None where it has not been tried."""
 
 
+class ContextualAlgorithm(Protocol):
+    """One kind of policy that looks at the context and at the actions' features, compiled for one snapshot."""
+
+    def evidence(self, context: Context, actions: Sequence[Action | str] | None) -> FloatArray:
+        """Return one row per action, shape (n_actions, n_columns); column 0 is what the algorithm thinks of it, the score.
+
+        None stands for the snapshot's own actions; an id alone for the snapshot's action of that name, or one without features.
+        """
+
+    def probabilities(self, evidence: FloatArray) -> FloatArray:
+        """Return the probability of each row's action among the given rows, shape (n_actions,), summing to 1."""
+
+
 class Kind(Protocol):
     """How to compile a kind of policy; every algorithm's class is one."""
 
@@ -48,6 +61,16 @@ class Kind(Protocol):
     NEEDS_RANGE: bool
 
     def __call__(self, snapshot: Snapshot) -> Algorithm:
+        """Return the algorithm for a snapshot."""
+
+
+class ContextualKind(Protocol):
+    """The same for a kind that looks at features."""
+
+    PARAMETERS: Mapping[str, Parameter]
+    NEEDS_RANGE: bool
+
+    def __call__(self, snapshot: Snapshot) -> ContextualAlgorithm:
         """Return the algorithm for a snapshot."""
 
 

@@ -16,8 +16,8 @@ from itertools import accumulate
 
 from shared.errors import InvalidInput
 from shared.policies.algorithm import FloatArray
-from shared.policies.kinds import KINDS
-from shared.vocabulary import Context, Item, Snapshot
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
+from shared.vocabulary import Action, Context, Item, Snapshot
 
 _REMEMBERED_BYTES = 8 << 20
 """How large the laws of subsets and of slates' later positions may grow before a chooser starts afresh."""
@@ -26,9 +26,11 @@ _LAW_BYTES, _ACTION_BYTES = 800, 150
 
 
 def choose(
-    snapshot: Snapshot, context: Context, actions: Sequence[str] | None, draws: Sequence[float]
+    snapshot: Snapshot, context: Context, actions: Sequence[Action | str] | None, draws: Sequence[float]
 ) -> tuple[Item, ...]:
     """Choose one item per uniform number in `draws` (each in [0, 1)) among `actions` (None: the snapshot's own).
+
+    An id alone stands for the snapshot's action of that name, or for one without features.
 
     Fewer items come back where there are fewer actions. Raises `InvalidInput` where there is none.
 
@@ -44,19 +46,22 @@ class Chooser:
     """A snapshot compiled for many choices; holds nothing that the snapshot does not determine."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        """Compile `snapshot`: posterior draws, and the law over its own actions."""
+        """Compile `snapshot`: posterior draws, and the law over its own actions where it is the same in every context."""
         self.snapshot = snapshot
-        self._algorithm = KINDS[snapshot.kind](snapshot)
-        self.actions = tuple(action.id for action in snapshot.actions)
-        self._laws: dict[tuple[str, ...], _Law] = {}
+        self.own = {action.id: action for action in snapshot.actions}
+        self.actions = tuple(self.own)
+        self._laws: dict[tuple[str, ...], Law] = {}
         self._bytes = 0
-        if self.actions:
+        self._contextual = None if snapshot.features is None else CONTEXTUAL_KINDS[snapshot.kind](snapshot)
+        self._algorithm = None if self._contextual is not None else KINDS[snapshot.kind](snapshot)
+        if self.actions and self._algorithm is not None:
             self._law(self.actions)
 
-    def choose(self, context: Context, actions: Sequence[str] | None, draws: Sequence[float]) -> tuple[Item, ...]:
+    def choose(
+        self, context: Context, actions: Sequence[Action | str] | None, draws: Sequence[float]
+    ) -> tuple[Item, ...]:
         """Do what `choose` of this module says."""
-        del context  # the kinds that there are do not look at it
-        law = self._law(self.actions if actions is None else tuple(actions))
+        law = self.law(context, actions)
         items = []
         for draw in draws[: len(law.actions)]:
             at = law.draw(draw)
@@ -65,19 +70,30 @@ class Chooser:
                 law = law.without(at)
         return tuple(items)
 
-    def propensities(self, actions: Sequence[str] | None = None) -> dict[str, float]:
+    def propensities(
+        self, actions: Sequence[Action | str] | None = None, context: Context | None = None
+    ) -> dict[str, float]:
         """Return the probability of each action to be chosen for a slate of one."""
-        law = self._law(self.actions if actions is None else tuple(actions))
+        law = self.law({} if context is None else context, actions)
         return dict(zip(law.actions, law.propensities, strict=True))
 
-    def _law(self, actions: tuple[str, ...]) -> _Law:
+    def law(self, context: Context, actions: Sequence[Action | str] | None) -> Law:
+        """Return the distribution of the first item; raises `InvalidInput` where there is no action."""
+        ids = self.actions if actions is None else tuple([a if isinstance(a, str) else a.id for a in actions])
+        if not ids:
+            detail = "no action is eligible"
+            raise InvalidInput(detail, field="actions")
+        if self._contextual is None:
+            return self._law(ids)
+        evidence = self._contextual.evidence(context, actions)
+        return Law(self, ids, evidence, evidence[:, 0].tolist(), kept=False)
+
+    def _law(self, actions: tuple[str, ...]) -> Law:
         law = self._laws.get(actions)
         if law is None:
-            if not actions:
-                detail = "no action is eligible"
-                raise InvalidInput(detail, field="actions")
+            assert self._algorithm is not None  # noqa: S101 - for mypy
             evidence = self._algorithm.evidence(actions)
-            law = _Law(self, actions, evidence, self._algorithm.scores(actions))
+            law = Law(self, actions, evidence, self._algorithm.scores(actions), kept=True)
             self.remember(evidence)
             self._laws[actions] = law
         return law
@@ -93,13 +109,15 @@ class Chooser:
     def law_of(self, evidence: FloatArray) -> FloatArray:
         """Return the probabilities of the rows of `evidence`, floor included, shape (n_actions,)."""
         floor = self.snapshot.exploration_floor
-        return (1.0 - floor) * self._algorithm.probabilities(evidence) + floor / len(evidence)
+        algorithm = self._contextual or self._algorithm
+        assert algorithm is not None  # noqa: S101 - for mypy
+        return (1.0 - floor) * algorithm.probabilities(evidence) + floor / len(evidence)
 
 
-class _Law:
+class Law:
     """The distribution over one set of eligible actions."""
 
-    __slots__ = ("_below", "_chooser", "_evidence", "_last", "_without", "actions", "propensities", "scores")
+    __slots__ = ("_below", "_chooser", "_evidence", "_kept", "_last", "_without", "actions", "propensities", "scores")
 
     def __init__(
         self,
@@ -107,28 +125,34 @@ class _Law:
         actions: tuple[str, ...],
         evidence: FloatArray,
         scores: list[float | None],
+        *,
+        kept: bool,
     ) -> None:
+        """Reckon the propensities from `evidence`; `kept`: what is worked out of it counts as remembered by `chooser`."""
         self._chooser = chooser
+        self._kept = kept
         self._evidence = evidence
         self.actions = actions
         self.scores = scores
         self.propensities: list[float] = chooser.law_of(evidence).tolist()
         self._below = list(accumulate(self.propensities))
         self._last = max(at for at, propensity in enumerate(self.propensities) if propensity > 0)
-        self._without: dict[int, _Law] = {}
+        self._without: dict[int, Law] = {}
 
     def draw(self, uniform: float) -> int:
         """Return the position of the action whose share of [0, 1) holds `uniform`; never one of probability 0."""
         return min(bisect_right(self._below, uniform), self._last)
 
-    def without(self, at: int) -> _Law:
+    def without(self, at: int) -> Law:
         """Return the law among the actions that are left when the one at position `at` is taken."""
         law = self._without.get(at)
         if law is None:
             rest = [row for row in range(len(self.actions)) if row != at]
             evidence = self._evidence[rest]
             actions = self.actions[:at] + self.actions[at + 1 :]
-            law = _Law(self._chooser, actions, evidence, self.scores[:at] + self.scores[at + 1 :])
-            self._chooser.remember(evidence)
+            scores = self.scores[:at] + self.scores[at + 1 :]
+            law = Law(self._chooser, actions, evidence, scores, kept=self._kept)
+            if self._kept:
+                self._chooser.remember(evidence)
             self._without[at] = law
         return law

@@ -1,12 +1,30 @@
-"""Every kind of policy by name. A new algorithm is a file beside this one and a line here."""
+"""Every kind of policy by name. A new algorithm is a file beside this one and a line here.
+
+A name may stand in both tables: which algorithm it is depends on whether the policy names features.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared.policies.algorithm import Kind
+from shared.policies.algorithm import ContextualKind, Kind
 from shared.policies.epsilon_greedy import EpsilonGreedy
+from shared.policies.lin_epsilon_greedy import LinEpsilonGreedy
+from shared.policies.lin_softmax import LinSoftmax
+from shared.policies.lin_thompson import LinThompson
+from shared.policies.lin_ucb import LinUcb
+from shared.policies.square_cb import SquareCb
 from shared.policies.thompson import Thompson
 from shared.policies.ucb1 import Ucb1
 
 KINDS: Mapping[str, Kind] = {"epsilon_greedy": EpsilonGreedy, "thompson": Thompson, "ucb1": Ucb1}
+"""Kinds that look at nothing but the action."""
+
+CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = {
+    "epsilon_greedy": LinEpsilonGreedy,
+    "lin_thompson": LinThompson,
+    "lin_ucb": LinUcb,
+    "softmax": LinSoftmax,
+    "square_cb": SquareCb,
+}
+"""Kinds that look at the context and at the features of actions."""

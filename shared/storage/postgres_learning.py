@@ -16,8 +16,19 @@ import msgspec
 from shared.errors import UnknownPolicy
 from shared.evaluation.explained_variance import explained_variance
 from shared.identity import policy_key, route
-from shared.policies.posterior import Outcome, Posterior, learn, merge, snapshot_of
+from shared.policies.posterior import (
+    Outcome,
+    Posterior,
+    decode_posterior,
+    encode_posterior,
+    learn,
+    merge,
+    nothing_learned,
+    snapshot_of,
+)
 from shared.policies.rewards import item_rewards
+from shared.storage.decision_features import FeaturesOf
+from shared.storage.learning_state import Learned, State, as_row, is_stale, learns_alike
 from shared.storage.postgres_connection import Connection, Row
 from shared.storage.queries import queries
 from shared.storage.redis_snapshots import encode_snapshot
@@ -26,33 +37,6 @@ from shared.vocabulary import Decision, Feedback, PolicySpec
 _LOCKS = 0x6B6E_7564
 _ANY_FIRST, _ANY_LAST = 0.0, 4e9
 _PORTION = 5_000
-_posterior = msgspec.msgpack.Decoder(Posterior)
-_encode = msgspec.msgpack.Encoder().encode
-
-
-class Learned(msgspec.Struct):
-    """What one transaction did; `content` is the snapshot to publish, None where nothing had changed.
-
-    `pending`: how many pending rows were looked at; `more`: whether there may be more of them.
-    """
-
-    policy: str
-    policy_version: int = 0
-    snapshot_version: int = 0
-    content: bytes | None = None
-    archived: int = 0
-    feedback: int = 0
-    more: bool = False
-    accuracy: float | None = None
-
-
-class State(msgspec.Struct):
-    """A policy as the transaction finds it. `learned`: the spec its posterior was learned under."""
-
-    spec: PolicySpec
-    learned: PolicySpec | None
-    snapshot_version: int
-    posterior: Posterior
 
 
 class LearningTransaction:
@@ -81,7 +65,7 @@ class LearningTransaction:
             spec=msgspec.convert(row["spec"], PolicySpec),
             learned=None if learned is None else msgspec.convert(learned, PolicySpec),
             snapshot_version=row["snapshot_version"] or 0,
-            posterior=Posterior() if row["statistics"] is None else _posterior.decode(row["statistics"]),
+            posterior=Posterior() if row["statistics"] is None else decode_posterior(row["statistics"]),
         )
 
     async def learn(self, state: State, decisions: Sequence[Decision], now: float, most: int) -> Learned:
@@ -90,14 +74,15 @@ class LearningTransaction:
         fresh = await self._rows("fresh_pending", key=self._key, most=most)
         more = len(fresh) == most
         fresh += await self._no_longer_waiting(archived, fresh)
-        shown, answered, kept, parked = await self._sort(archived, fresh)
-        outcomes = [*shown, *await self._revise(state.spec, answered)]
+        features = FeaturesOf(self._connection, state.spec)
+        shown, answered, kept, parked = await self._sort(features, archived, fresh)
+        outcomes = [*shown, *await self._revise(state.spec, features, answered)]
         await self._run("delete_pending", ids=kept)
         await self._run("park_pending", ids=parked)
         result = Learned(self._policy, archived=len(archived), feedback=len(answered), more=more)
         if state.learned is not None and not learns_alike(state.learned, state.spec):
-            posterior = await self.refit(state.spec, now)
-        elif outcomes or _is_stale(state, now):
+            posterior = await self.refit(state, now)
+        elif outcomes or is_stale(state, now):
             posterior = learn(state.posterior, state.spec, outcomes, now)
         else:
             return result
@@ -108,38 +93,49 @@ class LearningTransaction:
         snapshot = snapshot_of(posterior, spec, snapshot_version)
         content = encode_snapshot(snapshot)
         names = {"policy": spec.name, "policy_version": spec.version, "snapshot_version": snapshot_version}
-        await self._run("put_posterior", **names, statistics=_encode(posterior))
+        await self._run("put_posterior", **names, statistics=encode_posterior(posterior))
         await self._run("put_snapshot", **names, content=content)
         result.policy_version, result.snapshot_version, result.content = spec.version, snapshot_version, content
         result.accuracy = explained_variance(snapshot.estimates)
         return result
 
-    async def refit(self, spec: PolicySpec, as_of: float) -> Posterior:
+    async def refit(self, state: State, as_of: float) -> Posterior:
         """Return the posterior learned afresh from the base and the history; rewards are counted anew on the way."""
         await self._run("take_all_pending", key=self._key)
         await self._run("forget_rewards", policy=self._policy)
-        posterior = await self.fit_history(spec, as_of, _ANY_FIRST, _ANY_LAST, recount=True)
+        nothing = nothing_learned(state.spec, state.posterior, as_of)
+        posterior = await self.fit_history(state.spec, nothing, _ANY_FIRST, _ANY_LAST, recount=True)
         base = await self.base()
-        return merge(posterior, base, spec) if base is not None else posterior
+        return merge(posterior, base, state.spec) if base is not None else posterior
 
     async def fit_history(
-        self, spec: PolicySpec, as_of: float, first: float, last: float, *, recount: bool
+        self, spec: PolicySpec, posterior: Posterior, first: float, last: float, *, recount: bool
     ) -> Posterior:
-        """Return the posterior of the decisions made in [first, last), as of `as_of`.
+        """Return `posterior` when it has also learned the decisions made in [first, last), as of its own time.
 
         `recount`: make the rewards, which are forgotten, anew from all feedback; else take them as they are counted.
         """
-        posterior = Posterior(as_of)
-        parameters = {"policy": self._policy, "key": self._key, "first": first, "last": last}
+        features = FeaturesOf(self._connection, spec)
+        as_of = posterior.as_of
+        parameters = {
+            "policy": self._policy,
+            "key": self._key,
+            "first": first,
+            "last": last,
+            "looks": features.are_looked_at,
+        }
         async with self._connection.cursor(
             name="history"
         ) as cursor:  # one query, however long: portions of it come over
             await cursor.execute(self._queries["history"], parameters)
             while portion := await cursor.fetchmany(_PORTION):
+                await features.load(portion)
                 outcomes = [
-                    Outcome(row["decided_at"], action, shown=True) for row in portion for action in row["actions"]
+                    features.outcome(row, at, shown=True) for row in portion for at in range(len(row["actions"]))
                 ]
-                outcomes += await (self._revise(spec, portion, anew=True) if recount else self._counted(portion))
+                outcomes += await (
+                    self._revise(spec, features, portion, anew=True) if recount else self._counted(features, portion)
+                )
                 posterior = learn(posterior, spec, outcomes, as_of)
                 self.fitted += len(portion)
         return posterior
@@ -147,11 +143,11 @@ class LearningTransaction:
     async def base(self) -> Posterior | None:
         """Return the sealed part of the posterior."""
         rows = await self._rows("base", policy=self._policy)
-        return _posterior.decode(rows[0]["statistics"]) if rows else None
+        return decode_posterior(rows[0]["statistics"]) if rows else None
 
     async def put_base(self, posterior: Posterior) -> None:
         """Store the sealed part of the posterior."""
-        await self._run("put_base", policy=self._policy, statistics=_encode(posterior))
+        await self._run("put_base", policy=self._policy, statistics=encode_posterior(posterior))
 
     async def _archive(self, decisions: Sequence[Decision]) -> dict[str, Decision]:
         """Archive decisions and return those that are new, by id."""
@@ -183,16 +179,16 @@ class LearningTransaction:
         return waiting + [row | {"id": None, "subject": "feedback"} for row in revived]
 
     async def _sort(
-        self, archived: dict[str, Decision], pending: Sequence[Row]
+        self, features: FeaturesOf, archived: dict[str, Decision], pending: Sequence[Row]
     ) -> tuple[list[Outcome], list[Row], list[int], list[int]]:
         """Return (what counts as shown from now on, decisions to revise, rows to delete, rows to park)."""
-        shown = [
-            Outcome(route(decision.decision_id).decided_at, action, shown=True)
-            for decision in archived.values()
-            if not decision.deferred
-            for action in decision.actions
-        ]
-        found = {row["decision_id"]: row for row in await self._by_decision("archived", pending)}
+        made = [as_row(decision) for decision in archived.values() if not decision.deferred]
+        found = {
+            row["decision_id"]: row
+            for row in await self._by_decision("archived", pending, looks=features.are_looked_at)
+        }
+        await features.load([*made, *found.values()])
+        shown = [features.outcome(row, at, shown=True) for row in made for at in range(len(row["actions"]))]
         answered: dict[str, Row] = {}
         kept: list[int] = []
         parked: list[int] = []
@@ -206,10 +202,12 @@ class LearningTransaction:
             if row["subject"] == "feedback":
                 answered[row["decision_id"]] = decision
             elif row["subject"] == "decision" or decision["deferred"]:
-                shown += [Outcome(decision["decided_at"], action, shown=True) for action in decision["actions"]]
+                shown += [features.outcome(decision, at, shown=True) for at in range(len(decision["actions"]))]
         return shown, list(answered.values()), kept, parked
 
-    async def _revise(self, spec: PolicySpec, decisions: Sequence[Row], *, anew: bool = False) -> list[Outcome]:
+    async def _revise(
+        self, spec: PolicySpec, features: FeaturesOf, decisions: Sequence[Row], *, anew: bool = False
+    ) -> list[Outcome]:
         """Return how the rewards of these decisions change, and note the new ones; `anew`: none is counted so far."""
         events: dict[str, list[Feedback]] = defaultdict(list)
         for row in await self._by_decision("feedback_of", decisions):
@@ -228,7 +226,7 @@ class LearningTransaction:
             for position, reward in enumerate(rewards):
                 before = counted.get((name, position))
                 if reward is not None and reward != before:
-                    outcomes.append(Outcome(row["decided_at"], row["actions"][position], False, before, reward))
+                    outcomes.append(features.outcome(row, position, before=before, after=reward))
                     changed.append(
                         {"decided_at": row["decided_at"], "decision_id": name, "position": position, "reward": reward}
                     )
@@ -236,24 +234,20 @@ class LearningTransaction:
             await self._run("put_rewards", rows=msgspec.json.encode(changed).decode())
         return outcomes
 
-    async def _counted(self, decisions: Sequence[Row]) -> list[Outcome]:
+    async def _counted(self, features: FeaturesOf, decisions: Sequence[Row]) -> list[Outcome]:
         """Return the rewards of these decisions as they are counted."""
         by_id = {row["decision_id"]: row for row in decisions}
         return [
-            Outcome(
-                by_id[row["decision_id"]]["decided_at"],
-                by_id[row["decision_id"]]["actions"][row["position"]],
-                after=row["reward"],
-            )
+            features.outcome(by_id[row["decision_id"]], row["position"], after=row["reward"])
             for row in await self._by_decision("rewards_of", decisions)
         ]
 
-    async def _by_decision(self, query: str, rows: Sequence[Row]) -> list[Row]:
+    async def _by_decision(self, query: str, rows: Sequence[Row], **parameters: Any) -> list[Row]:  # noqa: ANN401
         """Run a query for the decisions that `rows` name, each looked up by its whole key."""
         if not rows:
             return []
         moments = {row["decision_id"]: row["decided_at"] for row in rows}
-        return await self._rows(query, times=list(moments.values()), ids=list(moments))
+        return await self._rows(query, times=list(moments.values()), ids=list(moments), **parameters)
 
     async def _rows(self, query: str, **parameters: Any) -> list[Row]:  # noqa: ANN401
         cursor = await self._connection.execute(self._queries[query], parameters)
@@ -265,20 +259,3 @@ class LearningTransaction:
 
 
 _DAY_S = 86_400
-_AGES_S = 60.0  # how long a posterior that forgets may stand still before a run without news renews its snapshot
-
-
-def _is_stale(state: State, now: float) -> bool:
-    """Tell whether the snapshot must be renewed although nothing was learned."""
-    if state.learned is None or state.learned.version != state.spec.version:
-        return True
-    moves = state.spec.half_life_s is not None or state.spec.expected_delay_s is not None
-    return moves and now - state.posterior.as_of >= _AGES_S
-
-
-def learns_alike(one: PolicySpec, other: PolicySpec) -> bool:
-    """Tell whether two versions make the same statistics of the same history: a posterior is inherited then."""
-    return all(getattr(one, field) == getattr(other, field) for field in _LEARNING_FIELDS)
-
-
-_LEARNING_FIELDS = ("reward", "reward_range", "default_reward", "reward_window_s", "expected_delay_s", "half_life_s")

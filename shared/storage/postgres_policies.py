@@ -13,8 +13,9 @@ import msgspec
 from shared.errors import Conflict, UnknownPolicy
 from shared.identity import policy_key
 from shared.policies.posterior import learn
+from shared.storage.learning_state import Learned, learns_alike
 from shared.storage.postgres_connection import Connection, Pool, Row, connection
-from shared.storage.postgres_learning import Learned, LearningTransaction, learns_alike
+from shared.storage.postgres_learning import LearningTransaction
 from shared.storage.queries import queries
 from shared.vocabulary import PolicySpec
 

@@ -11,7 +11,7 @@ from time import time
 
 import psycopg
 
-from shared.policies.posterior import merge
+from shared.policies.posterior import merge, nothing_learned
 from shared.storage.postgres_connection import Connection
 from shared.storage.postgres_learning import LearningTransaction
 from shared.storage.queries import queries
@@ -50,7 +50,8 @@ async def _drop_week(connection: Connection, first: float) -> None:
         state = await work.lock()
         spec = state.learned or state.spec
         as_of = max(state.posterior.as_of, 0.0) or time()
-        sealed = await work.fit_history(spec, as_of, first, last, recount=False)
+        nothing = nothing_learned(spec, state.posterior, as_of)
+        sealed = await work.fit_history(spec, nothing, first, last, recount=False)
         base = await work.base()
         await work.put_base(sealed if base is None else merge(base, sealed, spec))
     await connection.execute(queries("retention")["drop_pending"], {"first": first, "last": last})

@@ -30,7 +30,7 @@ async def refitted(stage: Stage, policy: str) -> tuple[Snapshot, Snapshot]:
     ):
         work = LearningTransaction(lent, policy)
         state = await work.lock()
-        fitted = await work.refit(state.spec, state.posterior.as_of)
+        fitted = await work.refit(state, state.posterior.as_of)
         return snapshot_of(state.posterior, state.spec, 1), snapshot_of(fitted, state.spec, 1)
 
 

@@ -49,8 +49,9 @@ from feedback where orphaned_at is not null and decision_id = any(%(ids)s::uuid[
 update feedback set orphaned_at = null where orphaned_at is not null and decision_id = any(%(ids)s::uuid[])
 
 -- name: archived
--- Of the given decisions those that are archived, and whether each counts as shown.
-select extract(epoch from decided_at)::float8 as decided_at, decision_id::text as decision_id, policy, actions, deferred,
+-- Of the given decisions those that are archived, and whether each counts as shown; context and features where they are looked at.
+select extract(epoch from decided_at)::float8 as decided_at, decision_id::text as decision_id, policy, policy_version,
+       actions, deferred, case when %(looks)s then context end as context, case when %(looks)s then eligible end as eligible,
        (not deferred or exists (
            select from activations a where a.decided_at = d.decided_at and a.decision_id = d.decision_id)) as shown
 from unnest(%(times)s::float8[], %(ids)s::uuid[]) as wanted (moment, name)
@@ -125,8 +126,10 @@ where p.policy_key = %(key)s and d.decided_at = p.decided_at and d.decision_id =
       select from activations a where a.decided_at = d.decided_at and a.decision_id = d.decision_id))
 
 -- name: history
--- Every archived decision that counts as shown, oldest first. Read through a cursor.
-select extract(epoch from d.decided_at)::float8 as decided_at, d.decision_id::text as decision_id, d.actions
+-- Every archived decision that counts as shown, oldest first; context and features where they are looked at. Read through a
+-- cursor.
+select extract(epoch from d.decided_at)::float8 as decided_at, d.decision_id::text as decision_id, d.policy_version,
+       d.actions, case when %(looks)s then d.context end as context, case when %(looks)s then d.eligible end as eligible
 from decisions d
 where d.policy = %(policy)s
   and d.decided_at >= to_timestamp(%(first)s) and d.decided_at < to_timestamp(%(last)s)
@@ -136,6 +139,10 @@ where d.policy = %(policy)s
       select from pending p
       where p.decision_id = d.decision_id and p.policy_key = %(key)s and p.subject in ('decision', 'activation'))
 order by d.decided_at, d.decision_id
+
+-- name: version_specs
+-- What versions of a policy said.
+select version, spec from policy_versions where policy = %(policy)s and version = any(%(versions)s)
 
 -- name: policies
 -- Every policy.

@@ -76,6 +76,13 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
             "expected_delay_s": OPTIONAL,
             "half_life_s": OPTIONAL,
             "exploration_floor": OPTIONAL,
+            "features": OPTIONAL,
+        },
+        "FeatureSpec": {
+            "per_action": OPTIONAL,
+            "shared": OPTIONAL,
+            "interactions": OPTIONAL,
+            "hash_dimension": OPTIONAL,
         },
         "ActionIn": {"id": REQUIRED, "features": OPTIONAL},
     },

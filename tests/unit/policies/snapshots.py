@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from shared.policies.kinds import KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
 from shared.vocabulary import Action, Estimate, Snapshot
+from tests.unit.policies.histories import HISTORIES, learned
 
 ACTIONS = ("a", "b", "c", "d", "e")
 STRANGERS = ("new", "newer")
@@ -99,4 +100,8 @@ def every_snapshot() -> list[object]:
         for kind in KINDS
         for name in [*_VARIANTS, *_OF_ONE_KIND.get(kind, {})]
         if not (KINDS[kind].NEEDS_RANGE and snapshot(kind, name).reward_range is None)
+    ] + [
+        pytest.param(learned(kind, history), id=f"{kind} with features-{history}")
+        for kind in CONTEXTUAL_KINDS
+        for history in HISTORIES
     ]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import numpy as np
 import pytest
 from scipy.stats import chisquare, kstest
 
 from shared.identity import decision_id, policy_key, uniform
 from shared.policies.choosing import Chooser
-from shared.policies.kinds import KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
 from shared.vocabulary import Snapshot
+from tests.unit.policies.histories import CONTEXT, learned
 from tests.unit.policies.snapshots import ACTIONS, snapshot
 
 N_DRAWS = 1_000_000
@@ -23,6 +25,25 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 def contested(kind: str) -> Snapshot:
     """Return a snapshot whose law is far from uniform, with every action frequent enough to be tested."""
     return snapshot(kind, "with data", exploration_floor=0.1)
+
+
+@pytest.mark.parametrize("kind", CONTEXTUAL_KINDS)
+@pytest.mark.parametrize("actions", [None, ("b", "d", "e"), ("new", "b", "a", "newer")])
+def test_draws_in_a_context_match_the_stated_propensities(kind: str, actions: tuple[str, ...] | None) -> None:
+    """With features too: first positions of whole sets, subsets and unknown actions, and second ones, given the first."""
+    law = Chooser(msgspec.structs.replace(learned(kind, "interactions"), exploration_floor=0.1)).law(CONTEXT, actions)
+    counts: Counter[str] = Counter()
+    seconds: dict[str, Counter[str]] = {action: Counter() for action in law.actions}
+    draws = uniforms(22, 2 * N_DRAWS)
+    for first, second in zip(draws[:N_DRAWS], draws[N_DRAWS:], strict=True):
+        at = law.draw(first)
+        counts[law.actions[at]] += 1
+        rest = law.without(at)
+        seconds[law.actions[at]][rest.actions[rest.draw(second)]] += 1
+    agrees(counts, dict(zip(law.actions, law.propensities, strict=True)), N_DRAWS)
+    for at, action in enumerate(law.actions):
+        rest = law.without(at)
+        agrees(seconds[action], dict(zip(rest.actions, rest.propensities, strict=True)), counts[action])
 
 
 def agrees(counts: Counter[str], law: dict[str, float], total: int) -> None:

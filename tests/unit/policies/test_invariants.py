@@ -13,9 +13,10 @@ import pytest
 
 from shared.errors import InvalidInput
 from shared.policies.choosing import Chooser, choose
-from shared.policies.kinds import KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
 from shared.storage.redis_snapshots import decode_snapshot, encode_snapshot
 from shared.vocabulary import Context, Snapshot
+from tests.unit.policies.histories import CONTEXT, learned
 from tests.unit.policies.snapshots import ACTIONS, STRANGERS, every_snapshot, snapshot
 
 everything = pytest.mark.parametrize("given", every_snapshot())
@@ -36,7 +37,7 @@ def test_propensities_are_a_law_above_the_floor(given: Snapshot) -> None:
     """Among any eligible actions propensities sum to 1 and none falls below the floor's share."""
     chooser = Chooser(given)
     for actions in eligible_sets(given):
-        law = chooser.propensities(actions)
+        law = chooser.propensities(actions, CONTEXT)
         assert list(law) == list(actions)
         assert sum(law.values()) == pytest.approx(1.0, abs=1e-12)
         least = given.exploration_floor / len(actions)
@@ -49,8 +50,10 @@ def test_the_floor_is_mixed_in_uniformly(given: Snapshot) -> None:
     bare = Chooser(snapshot_without_floor(given))
     floor = given.exploration_floor
     for actions in eligible_sets(given):
-        expected = {a: (1 - floor) * share + floor / len(actions) for a, share in bare.propensities(actions).items()}
-        assert Chooser(given).propensities(actions) == pytest.approx(expected, abs=1e-12)
+        expected = {
+            a: (1 - floor) * share + floor / len(actions) for a, share in bare.propensities(actions, CONTEXT).items()
+        }
+        assert Chooser(given).propensities(actions, CONTEXT) == pytest.approx(expected, abs=1e-12)
 
 
 def snapshot_without_floor(given: Snapshot) -> Snapshot:
@@ -63,10 +66,10 @@ def test_a_choice_has_the_propensity_that_the_law_states(given: Snapshot) -> Non
     """An item carries the propensity of its action, which is above 0, and the algorithm's score."""
     chooser = Chooser(given)
     for actions in eligible_sets(given):
-        law = chooser.propensities(actions)
-        scores = dict(zip(actions, KINDS[given.kind](given).scores(actions), strict=True))
+        law = chooser.propensities(actions, CONTEXT)
+        scores = dict(zip(actions, chooser.law(CONTEXT, actions).scores, strict=True))
         for draw in DRAWS:
-            (item,) = chooser.choose({}, actions, (draw,))
+            (item,) = chooser.choose(CONTEXT, actions, (draw,))
             assert item.propensity == law[item.action]
             assert 0.0 < item.propensity <= 1.0 + 1e-12
             assert item.score == scores[item.action]
@@ -77,11 +80,11 @@ def test_no_draw_reaches_an_action_of_probability_0(given: Snapshot) -> None:
     """At 0, just below 1 and on either side of every step of the distribution function, the choice is possible."""
     chooser = Chooser(given)
     for actions in eligible_sets(given):
-        law = chooser.propensities(actions)
+        law = chooser.propensities(actions, CONTEXT)
         steps = list(accumulate(law.values()))
         edges = {nextafter(step, to) for step in steps for to in (-inf, inf)} | set(steps)
         for draw in {0.0, nextafter(1.0, 0.0), *(edge for edge in edges if 0.0 <= edge < 1.0)}:
-            (item,) = chooser.choose({}, actions, (draw,))
+            (item,) = chooser.choose(CONTEXT, actions, (draw,))
             assert law[item.action] > 0.0
 
 
@@ -91,13 +94,13 @@ def test_the_choice_inverts_the_distribution_function(given: Snapshot) -> None:
     chooser = Chooser(given)
     for actions in eligible_sets(given):
         below = 0.0
-        for action, share in chooser.propensities(actions).items():
+        for action, share in chooser.propensities(actions, CONTEXT).items():
             if share > 1e-9:
                 for draw in (below + 1e-12, below + share / 2, below + share - 1e-12):
-                    assert chooser.choose({}, actions, (draw,))[0].action == action
+                    assert chooser.choose(CONTEXT, actions, (draw,))[0].action == action
                 last = action
             below += share
-        assert chooser.choose({}, actions, (nextafter(1.0, 0.0),))[0].action == last
+        assert chooser.choose(CONTEXT, actions, (nextafter(1.0, 0.0),))[0].action == last
 
 
 @everything
@@ -106,9 +109,9 @@ def test_the_same_number_repeats_the_choice(given: Snapshot) -> None:
     used = Chooser(given)
     for actions in eligible_sets(given):
         for at in range(0, len(DRAWS), 4):
-            slate = used.choose({}, actions, DRAWS[at : at + 4])
-            assert slate == used.choose({}, actions, DRAWS[at : at + 4])
-            assert slate == choose(given, {}, actions, DRAWS[at : at + 4])
+            slate = used.choose(CONTEXT, actions, DRAWS[at : at + 4])
+            assert slate == used.choose(CONTEXT, actions, DRAWS[at : at + 4])
+            assert slate == choose(given, CONTEXT, actions, DRAWS[at : at + 4])
 
 
 @everything
@@ -132,7 +135,7 @@ def test_an_encoded_snapshot_decides_alike(given: Snapshot) -> None:
     assert decoded == given
     assert encode_snapshot(decoded) == encode_snapshot(given)
     for actions in eligible_sets(given):
-        assert Chooser(decoded).propensities(actions) == Chooser(given).propensities(actions)
+        assert Chooser(decoded).propensities(actions, CONTEXT) == Chooser(given).propensities(actions, CONTEXT)
 
 
 @everything
@@ -140,9 +143,9 @@ def test_the_order_of_actions_does_not_matter(given: Snapshot) -> None:
     """However the eligible actions are listed, each has the same propensity."""
     chooser = Chooser(given)
     for actions in eligible_sets(given):
-        law = chooser.propensities(actions)
+        law = chooser.propensities(actions, CONTEXT)
         for order in [actions[::-1], *list(permutations(actions))[1:24:5]]:
-            assert chooser.propensities(order) == pytest.approx(law, abs=1e-12)
+            assert chooser.propensities(order, CONTEXT) == pytest.approx(law, abs=1e-12)
 
 
 @everything
@@ -150,10 +153,10 @@ def test_a_slate_repeats_nothing_and_its_propensities_are_conditional(given: Sna
     """Each item's propensity is its law's among the actions that the items above it left; its score is its own."""
     for actions in eligible_sets(given):
         left = list(actions)
-        for item in choose(given, {}, actions, DRAWS[: len(actions)]):
-            law = Chooser(given).propensities(left)
+        for item in choose(given, CONTEXT, actions, DRAWS[: len(actions)]):
+            law = Chooser(given).propensities(left, CONTEXT)
             assert item.propensity == pytest.approx(law[item.action], abs=1e-12)
-            assert [item.score] == KINDS[given.kind](given).scores([item.action])
+            assert item.score == pytest.approx(Chooser(given).law(CONTEXT, [item.action]).scores[0], abs=1e-12)
             left.remove(item.action)
         assert left == []
 
@@ -162,7 +165,7 @@ def test_a_slate_repeats_nothing_and_its_propensities_are_conditional(given: Sna
 def test_more_draws_than_actions_give_every_action_once(given: Snapshot) -> None:
     """A slate is as long as there are actions, no longer."""
     for actions in eligible_sets(given):
-        items = choose(given, {}, actions, DRAWS)
+        items = choose(given, CONTEXT, actions, DRAWS)
         assert sorted(item.action for item in items) == sorted(actions)
         assert items[-1].propensity == pytest.approx(1.0, abs=1e-12)
 
@@ -171,18 +174,18 @@ def test_more_draws_than_actions_give_every_action_once(given: Snapshot) -> None
 def test_a_slate_begins_as_the_shorter_one_does(given: Snapshot) -> None:
     """Asking for more items does not change those above."""
     for actions in eligible_sets(given):
-        assert choose(given, {}, actions, DRAWS[:3])[:1] == choose(given, {}, actions, DRAWS[:1])
+        assert choose(given, CONTEXT, actions, DRAWS[:3])[:1] == choose(given, CONTEXT, actions, DRAWS[:1])
 
 
 @everything
 def test_no_action_at_all_is_refused(given: Snapshot) -> None:
     """An empty set names the field; so do the snapshot's own actions where it has none."""
     with pytest.raises(InvalidInput) as refused:
-        choose(given, {}, (), DRAWS[:1])
+        choose(given, CONTEXT, (), DRAWS[:1])
     assert refused.value.field == "actions"
     if not given.actions:
         with pytest.raises(InvalidInput):
-            choose(given, {}, None, DRAWS[:1])
+            choose(given, CONTEXT, None, DRAWS[:1])
 
 
 @everything
@@ -190,8 +193,8 @@ def test_no_actions_in_the_request_means_the_snapshots_own(given: Snapshot) -> N
     """Without a list the snapshot's actions are eligible, and not those that others brought."""
     if given.actions:
         own = tuple(action.id for action in given.actions)
-        assert choose(given, {}, None, DRAWS[:3]) == choose(given, {}, own, DRAWS[:3])
-        assert tuple(Chooser(given).propensities()) == own
+        assert choose(given, CONTEXT, None, DRAWS[:3]) == choose(given, CONTEXT, own, DRAWS[:3])
+        assert tuple(Chooser(given).propensities(None, CONTEXT)) == own
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -218,5 +221,5 @@ def test_every_parameter_works_at_the_ends_of_its_range(kind: str, end: str) -> 
             if reward_range is None and KINDS[kind].NEEDS_RANGE:
                 continue
             given = snapshot(kind, parameters={name: getattr(known, end)}, reward_range=reward_range)
-            law = Chooser(given).propensities([*ACTIONS, *STRANGERS])
+            law = Chooser(given).propensities([*ACTIONS, *STRANGERS], CONTEXT)
             assert sum(law.values()) == pytest.approx(1.0, abs=1e-12), name

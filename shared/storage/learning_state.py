@@ -1,0 +1,74 @@
+"""What a learning transaction finds and what it leaves; when a posterior is inherited, and when a snapshot is renewed."""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.identity import route
+from shared.policies.posterior import Posterior
+from shared.storage.postgres_connection import Row
+from shared.vocabulary import Decision, PolicySpec
+
+
+class Learned(msgspec.Struct):
+    """What one transaction did; `content` is the snapshot to publish, None where nothing had changed.
+
+    `pending`: how many pending rows were looked at; `more`: whether there may be more of them.
+    """
+
+    policy: str
+    policy_version: int = 0
+    snapshot_version: int = 0
+    content: bytes | None = None
+    archived: int = 0
+    feedback: int = 0
+    more: bool = False
+    accuracy: float | None = None
+
+
+class State(msgspec.Struct):
+    """A policy as the transaction finds it. `learned`: the spec its posterior was learned under."""
+
+    spec: PolicySpec
+    learned: PolicySpec | None
+    snapshot_version: int
+    posterior: Posterior
+
+
+_AGES_S = 60.0  # how long a posterior that forgets may stand still before a run without news renews its snapshot
+
+
+def is_stale(state: State, now: float) -> bool:
+    """Tell whether the snapshot must be renewed although nothing was learned."""
+    if state.learned is None or state.learned.version != state.spec.version:
+        return True
+    moves = state.spec.half_life_s is not None or state.spec.expected_delay_s is not None
+    return moves and now - state.posterior.as_of >= _AGES_S
+
+
+def learns_alike(one: PolicySpec, other: PolicySpec) -> bool:
+    """Tell whether two versions make the same statistics of the same history: a posterior is inherited then."""
+    return all(getattr(one, field) == getattr(other, field) for field in _LEARNING_FIELDS)
+
+
+_LEARNING_FIELDS = (
+    "reward",
+    "reward_range",
+    "default_reward",
+    "reward_window_s",
+    "expected_delay_s",
+    "half_life_s",
+    "features",
+)
+
+
+def as_row(decision: Decision) -> Row:
+    """Return what the query `archived` says of a decision, as far as it is learned from."""
+    return {
+        "decision_id": decision.decision_id,
+        "decided_at": route(decision.decision_id).decided_at,
+        "policy_version": decision.policy_version,
+        "actions": decision.actions,
+        "context": decision.context,
+        "eligible": None if decision.eligible is None else msgspec.to_builtins(decision.eligible),
+    }
