@@ -3,16 +3,19 @@
 The model of action a's reward is hybrid (Li et al., A Contextual-Bandit Approach to Personalized News Article
 Recommendation, 2010, algorithm 2), with p and s standardised by the sums themselves:
 
-    r = p' theta_a + s' beta + e,   e ~ N(0, v),   theta_a ~ N(mu, v / ridge I),   beta ~ N(0, v / ridge I)
+    r = p' theta_a + s' beta + e,   e ~ N(0, v),   theta_a ~ N(mu, v L^-1),   beta ~ N(0, v / (ridge s) I)
 
-    A_a = gram_a + ridge I        M_a = A_a^-1 cross_a        c_a = A_a^-1 (response_a + ridge mu)
-    H   = shared_gram + ridge I - sum_a cross_a' M_a
+    L   = diag(1, ridge d, .., ridge d)  for d columns beside the ones: the more there are, the less each is trusted
+    A_a = gram_a + L        M_a = A_a^-1 cross_a        c_a = A_a^-1 (response_a + L mu)
+    H   = shared_gram + ridge s I - sum_a cross_a' M_a
     beta | data ~ N(H^-1 h, v H^-1),   h = shared_response - sum_a cross_a' c_a
     theta_a | beta, data ~ N(c_a - M_a beta, v A_a^-1)
 
-mu, where an action starts that was never seen, is estimated from all actions (empirical Bayes: theta_a integrated out),
+mu = (m, 0, .., 0), where an action starts that was never seen, is estimated from all actions (empirical Bayes: theta_a integrated
+out), with the middle of the reward range m_0 for one action's worth; slopes start at 0, because what other actions have in common
+in the contexts that chose them says little of a new one:
 
-    mu = (sum_a P_a + I)^-1 (sum_a ridge A_a^-1 response_a + mu_0),   P_a = ridge I - ridge^2 A_a^-1
+    m = (sum_a (A_a^-1 response_a)_0 + m_0) / (sum_a (1 - (A_a^-1)_00) + 1)
 
 and v is the scale of its posterior, an inverse gamma one that began with the largest variance a reward in the range can have,
 so that nothing needs tuning to a task's scale.
@@ -27,13 +30,13 @@ import numpy as np
 
 from shared.policies.algorithm import FloatArray, Parameter
 from shared.policies.arrays import encode, read
-from shared.policies.features import Encoding
-from shared.policies.linear_statistics import Sums
+from shared.policies.encoding import ONE, Block, Encoding
+from shared.policies.linear_statistics import Sums, with_ones
 
-RIDGE = 1.0
+RIDGE = 0.3
 """The ridge of a policy that names none."""
 LINEAR_PARAMETERS: Mapping[str, Parameter] = {
-    "ridge": Parameter(RIDGE, 1e-6, 1e6, "how many rewards the prior of a weight is worth"),
+    "ridge": Parameter(RIDGE, 1e-6, 1e6, "how many rewards the prior of a weight is worth, for each column there is"),
 }
 """Parameters of every kind that stands on this model."""
 LEAST_DEVIATION = 1e-9
@@ -45,7 +48,7 @@ PRIOR_REWARDS = 2.0
 class LinearModel(msgspec.Struct, frozen=True, array_like=True, eq=False):
     """The posterior as a snapshot carries it; K actions, d own columns, s shared ones, t = d (d + 1) / 2.
 
-    `own_centre`, `own_scale` (d,), `shared_centre`, `shared_scale` (s,): standardise anchored columns. `start` (d,), `start_spread`:
+    `own_centre`, `own_scale` (d,), `shared_centre`, `shared_scale` (s,): standardise anchored columns. `start` (d,), `start_spreads` (d,):
     mean and variance of each weight of an action that was never seen. `coefficients` (K, d): c_a. `spreads` (K, t): v A_a^-1,
     the upper triangle row by row, twice off the diagonal. `loadings` (K, d, s): M_a. `shared` (s,): the mean of beta;
     `shared_factor` (s, s): F with F F' its covariance. `noise`: v. `rewards`: how many rewards it was learned from.
@@ -57,7 +60,7 @@ class LinearModel(msgspec.Struct, frozen=True, array_like=True, eq=False):
     shared_centre: FloatArray
     shared_scale: FloatArray
     start: FloatArray
-    start_spread: float
+    start_spreads: FloatArray
     actions: tuple[str, ...]
     coefficients: FloatArray
     spreads: FloatArray
@@ -85,29 +88,30 @@ def fit(sums: Sums, encoding: Encoding, ridge: float, reward_range: tuple[float,
     """Return the posterior that follows from `sums`. Before any reward, its mean is the middle of the range, 0 without one."""
     own_centre, own_scale, shared_centre, shared_scale = _standards(sums, encoding)
     gram, cross, response, shared_gram, shared_response = _standardised(
-        sums, own_centre, own_scale, shared_centre, shared_scale
+        sums, _turn_own(encoding.own, own_centre, own_scale), _turn_shared(encoding.shared, shared_centre, shared_scale)
     )
     k, d = response.shape
     s = len(shared_response)
-    inverse = np.linalg.inv(gram + ridge * np.eye(d)) if k else np.zeros((0, d, d))
+    own_ridge = np.full(d, ridge * max(d - 1, 1))
+    own_ridge[0] = 1.0
+    inverse = np.linalg.inv(gram + np.diag(own_ridge)) if k else np.zeros((0, d, d))
     inverse = (inverse + inverse.transpose(0, 2, 1)) / 2
     loadings = inverse @ cross
-    reduced = shared_gram + ridge * np.eye(s) - np.einsum("kds,kdt->st", cross, loadings)
+    reduced = shared_gram + ridge * max(s, 1) * np.eye(s) - np.einsum("kds,kdt->st", cross, loadings)
     shared_inverse = np.linalg.inv(reduced)
-    guess = np.zeros(d)
-    guess[0] = 0.0 if reward_range is None else (reward_range[0] + reward_range[1]) / 2
-    start, shared = guess, np.zeros(s)
+    middle = 0.0 if reward_range is None else (reward_range[0] + reward_range[1]) / 2
+    start, shared = np.zeros(d), np.zeros(s)
     for _ in range(2 if s else 1):  # the start takes away what the shared block explains, which depends on the start
         left = response - cross @ shared
-        precision = ridge * k * np.eye(d) - ridge**2 * inverse.sum(axis=0) + np.eye(d)
-        start = np.linalg.solve(precision, ridge * np.einsum("kij,kj->i", inverse, left) + guess)
-        right = response + ridge * start
+        earned = np.einsum("kj,kj->", inverse[:, 0, :], left)
+        start[0] = (earned + middle) / ((1.0 - inverse[:, 0, 0]).sum() + 1.0)
+        right = response + own_ridge * start
         coefficients = np.einsum("kij,kj->ki", inverse, right)
         moved = shared_response - np.einsum("kds,kd->s", cross, coefficients)
         shared = shared_inverse @ moved
     rewards = float(gram[:, 0, 0].sum())
     unexplained = float(
-        sums.squares.sum() + k * ridge * start @ start - np.einsum("kd,kd->", right, coefficients) - moved @ shared
+        sums.squares.sum() + k * start[0] ** 2 - np.einsum("kd,kd->", right, coefficients) - moved @ shared
     )
     noise = (PRIOR_REWARDS * _largest_variance(sums, reward_range) + max(unexplained, 0.0)) / (PRIOR_REWARDS + rewards)
     rows, columns = np.triu_indices(d)
@@ -122,7 +126,7 @@ def fit(sums: Sums, encoding: Encoding, ridge: float, reward_range: tuple[float,
         shared_centre,
         shared_scale,
         start,
-        noise / ridge,
+        noise / own_ridge,
         sums.actions,
         coefficients,
         spreads,
@@ -144,39 +148,54 @@ def _largest_variance(sums: Sums, reward_range: tuple[float, float] | None) -> f
 
 
 def _standards(sums: Sums, encoding: Encoding) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return centre and scale of the columns of both blocks: of numbers; the ones and what is hashed stay as they are."""
-    pooled = sums.gram.sum(axis=0)
-    n = pooled[0, 0]
-    own_numbers, shared_numbers = 1 + len(encoding.own.numbers), len(encoding.shared.numbers)
-    own_centre, own_scale = np.zeros(len(pooled)), np.ones(len(pooled))
-    shared_centre, shared_scale = np.zeros(len(sums.shared_gram)), np.ones(len(sums.shared_gram))
-    if n > 0:
-        own_centre[1:own_numbers] = pooled[0, 1:own_numbers] / n
-        own_scale[1:own_numbers] = _deviations(np.diag(pooled)[1:own_numbers] / n, own_centre[1:own_numbers])
-        shared_centre[:shared_numbers] = sums.cross[:, 0, :shared_numbers].sum(axis=0) / n
-        mean_squares = np.diag(sums.shared_gram)[:shared_numbers] / n
-        shared_scale[:shared_numbers] = _deviations(mean_squares, shared_centre[:shared_numbers])
-    return own_centre, own_scale, shared_centre, shared_scale
+    """Return centre and scale of the columns of both blocks: of numbers where they are given; the others stay as they are."""
+    _, shared_gram, _ = with_ones(sums)
+    own_centre, own_scale = _standard(encoding.own, sums.gram.sum(axis=0), first=1, one=0)
+    shared_centre, shared_scale = _standard(encoding.shared, shared_gram, first=0, one=len(shared_gram) - 1)
+    return own_centre, own_scale, shared_centre[:-1], shared_scale[:-1]
 
 
-def _deviations(mean_squares: FloatArray, means: FloatArray) -> FloatArray:
-    deviations = np.sqrt(np.maximum(mean_squares - means**2, 0.0))
-    return np.where(deviations > LEAST_DEVIATION, deviations, 1.0)
+def _standard(block: Block, gram: FloatArray, first: int, one: int) -> tuple[FloatArray, FloatArray]:
+    """Return centre and scale of each column of `gram`, where the block's begin at `first` and the column of ones is `one`."""
+    centre, scale = np.zeros(len(gram)), np.ones(len(gram))
+    given = block.centred_by()
+    given = np.where(given == ONE, one, given + first)
+    columns = first + np.arange(len(block.numbers))
+    n = gram[given, given]
+    counts = np.where(n > 0, n, 1.0)
+    centre[columns] = gram[given, columns] / counts
+    deviations = np.sqrt(np.maximum(gram[columns, columns] / counts - centre[columns] ** 2, 0.0))
+    scale[columns] = np.where(deviations > LEAST_DEVIATION, deviations, 1.0)
+    return centre, scale
+
+
+def _turn_own(block: Block, centre: FloatArray, scale: FloatArray) -> FloatArray:
+    """Return the matrix that standardises the own block, shape (d, d): a number is centred by its own column of gaps, or by 1."""
+    turn = np.diag(1.0 / scale)
+    given = block.centred_by()
+    columns = 1 + np.arange(len(block.numbers))
+    turn[columns, np.where(given == ONE, 0, given + 1)] -= centre[columns] / scale[columns]
+    return turn
+
+
+def _turn_shared(block: Block, centre: FloatArray, scale: FloatArray) -> FloatArray:
+    """Return the same for the shared block and a column of ones after it, shape (s, s + 1)."""
+    turn = np.hstack([np.diag(1.0 / scale), np.zeros((len(scale), 1))])
+    given = block.centred_by()
+    columns = np.arange(len(block.numbers))
+    turn[columns, np.where(given == ONE, len(scale), given)] -= centre[columns] / scale[columns]
+    return turn
 
 
 def _standardised(
-    sums: Sums, own_centre: FloatArray, own_scale: FloatArray, shared_centre: FloatArray, shared_scale: FloatArray
+    sums: Sums, own: FloatArray, shared: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return (gram, cross, response, shared_gram, shared_response) as if every column had been standardised."""
-    turn = np.diag(1.0 / own_scale)
-    turn[:, 0] -= own_centre / own_scale
-    gram = turn @ sums.gram @ turn.T
-    response = sums.response @ turn.T
-    ones, rewards = sums.gram[:, :, 0], sums.response[:, 0]
-    cross = turn @ (sums.cross - ones[:, :, None] * shared_centre) / shared_scale
-    seen = sums.cross[:, 0, :].sum(axis=0)
-    outer = np.outer(shared_centre, seen)
-    shared_gram = sums.shared_gram - outer - outer.T + sums.gram[:, 0, 0].sum() * np.outer(shared_centre, shared_centre)
-    shared_gram = shared_gram / np.outer(shared_scale, shared_scale)
-    shared_response = (sums.shared_response - shared_centre * rewards.sum()) / shared_scale
-    return gram, cross, response, shared_gram, shared_response
+    cross, shared_gram, shared_response = with_ones(sums)
+    return (
+        own @ sums.gram @ own.T,
+        own @ cross @ shared.T,
+        sums.response @ own.T,
+        shared @ shared_gram @ shared.T,
+        shared @ shared_response,
+    )

@@ -14,7 +14,9 @@ import msgspec
 import numpy as np
 
 from shared.policies.algorithm import FloatArray
-from shared.policies.features import Encoder, Encoding, Seen, discover
+from shared.policies.encoder import Encoder
+from shared.policies.encoding import Encoding, discover, joined
+from shared.policies.features import Seen
 from shared.policies.linear_statistics import Rows, Sums, added, encoded_as, no_sums, scaled, sums_of
 from shared.vocabulary import Context, FeatureSpec
 
@@ -68,8 +70,10 @@ def learn(
         for index, rows in outcomes.items()
     }
     encoding = statistics.encoding
+    is_first = not statistics.settled.actions and not statistics.recent
     for each in seen.values():
-        encoding = discover(statistics.spec, encoding, each)
+        encoding = discover(statistics.spec, encoding, each, is_first=is_first)
+        is_first = False
     grown = regrown(statistics, encoding)
     encoder = Encoder(statistics.spec, encoding)
     settled, recent = grown.settled, dict(grown.recent)
@@ -125,12 +129,12 @@ def merged(one: LinearStatistics, other: LinearStatistics) -> LinearStatistics:
 
     Their encodings must be the same, or one grown out of the other: a column means the same in both.
     """
-    larger = max(one.encoding, other.encoding, key=lambda encoding: (encoding.own.width, encoding.shared.width))
-    one, other = regrown(one, larger), regrown(other, larger)
+    encoding = joined(one.encoding, other.encoding)
+    one, other = regrown(one, encoding), regrown(other, encoding)
     recent = dict(one.recent)
     for index, bucket in other.recent.items():
         recent[index] = _joined(recent[index], bucket) if index in recent else bucket
-    return LinearStatistics(one.spec, larger, added(one.settled, other.settled), recent)
+    return LinearStatistics(one.spec, encoding, added(one.settled, other.settled), recent)
 
 
 def total(statistics: LinearStatistics, arrived: Callable[[int], float], default_reward: float) -> Sums:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shared.policies.algorithm import FloatArray
-from shared.policies.features import Encoder
+from shared.policies.encoder import Encoder
 from shared.policies.linear_fit import decode_model
 from shared.vocabulary import Action, Context, Snapshot
 
@@ -44,7 +44,7 @@ class LinearPredictor:
             raise ValueError(msg)
         model = decode_model(snapshot.model)
         self._model = model
-        self._encoder = Encoder(snapshot.features, model.encoding)
+        self._encoder = Encoder(snapshot.features, model.encoding, (model.own_centre, model.shared_centre))
         self._seed = snapshot.seed
         own = tuple(action.id for action in snapshot.actions)
         self._own_actions = snapshot.actions
@@ -56,7 +56,7 @@ class LinearPredictor:
         d, s = len(model.start), len(model.shared)
         first, second = np.triu_indices(d)
         self._first, self._second = first, second
-        unseen = model.start_spread * (first == second)
+        unseen = np.where(first == second, model.start_spreads[first], 0.0)
         self._coefficients = np.vstack([model.coefficients, model.start])[rows]
         self._spreads = np.vstack([model.spreads, unseen])[rows]
         self._loadings = np.concatenate([model.loadings, np.zeros((1, d, s))])[rows]

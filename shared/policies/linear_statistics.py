@@ -16,9 +16,10 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.policies.algorithm import FloatArray
-from shared.policies.features import Encoding, widened
+from shared.policies.encoding import ONE, ZERO, Encoding
 
 
 class Sums(msgspec.Struct, frozen=True, array_like=True, eq=False):
@@ -122,23 +123,41 @@ def scaled(sums: Sums, factor: float) -> Sums:
     return Sums(sums.actions, **arrays)
 
 
+def with_ones(sums: Sums) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return (cross, shared_gram, shared_response) as if the shared block had a column of ones after its own.
+
+    Shapes (n_actions, d, s + 1), (s + 1, s + 1), (s + 1,): what it would have summed to stands in the own block's column of ones.
+    """
+    cross = np.concatenate([sums.cross, sums.gram[:, :, :1]], axis=2)
+    ones = cross[:, 0, :].sum(axis=0)
+    shared_gram = np.block([[sums.shared_gram, ones[:-1, None]], [ones[None, :]]])
+    return cross, shared_gram, np.append(sums.shared_response, sums.response[:, 0].sum())
+
+
 def encoded_as(sums: Sums, before: Encoding, after: Encoding) -> Sums:
     """Return the sums, made under one encoding, for another that has grown out of it."""
     if before == after:
         return sums
-
-    def own(array: FloatArray, axis: int) -> FloatArray:
-        return widened(array, axis, before.own, after.own, 1)
-
-    def shared(array: FloatArray, axis: int) -> FloatArray:
-        return widened(array, axis, before.shared, after.shared, 0)
-
+    own_source, shared_source = after.own.sources(before.own), after.shared.sources(before.shared)
+    own_source = np.where(own_source >= 0, own_source + 1, np.where(own_source == ONE, 0, ZERO))
+    own_source = np.concatenate([np.zeros(1, dtype=np.intp), own_source])
+    cross, shared_gram, shared_response = with_ones(sums)
+    shared_source = np.where(shared_source == ONE, len(sums.shared_response), shared_source)
     return Sums(
         sums.actions,
-        own(own(sums.gram, 1), 2),
-        shared(own(sums.cross, 1), 2),
-        own(sums.response, 1),
+        _taken(_taken(sums.gram, own_source, 1), own_source, 2),
+        _taken(_taken(cross, own_source, 1), shared_source, 2),
+        _taken(sums.response, own_source, 1),
         sums.squares,
-        shared(shared(sums.shared_gram, 0), 1),
-        shared(sums.shared_response, 0),
+        _taken(_taken(shared_gram, shared_source, 0), shared_source, 1),
+        _taken(shared_response, shared_source, 0),
     )
+
+
+def _taken(array: FloatArray, source: NDArray[np.intp], axis: int) -> FloatArray:
+    """Return `array` with the columns of `axis` taken from `source`; `ZERO` makes one of zeros."""
+    taken = np.take(array, np.maximum(source, 0), axis=axis)
+    shape = [1] * array.ndim
+    shape[axis] = len(source)
+    result: FloatArray = taken * (source != ZERO).reshape(shape)
+    return result

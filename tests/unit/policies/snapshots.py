@@ -95,13 +95,15 @@ def snapshot(kind: str, name: str = "with data", **changes: object) -> Snapshot:
 
 def every_snapshot() -> list[object]:
     """Return each kind with each snapshot it may have, as pytest parameters."""
-    return [
+    made: list[object] = [
         pytest.param(snapshot(kind, name), id=f"{kind}-{name}")
         for kind in KINDS
         for name in [*_VARIANTS, *_OF_ONE_KIND.get(kind, {})]
         if not (KINDS[kind].NEEDS_RANGE and snapshot(kind, name).reward_range is None)
-    ] + [
+    ]
+    made += [
         pytest.param(learned(kind, history), id=f"{kind} with features-{history}")
         for kind in CONTEXTUAL_KINDS
         for history in HISTORIES
     ]
+    return made

@@ -13,10 +13,10 @@ import pytest
 
 from shared.errors import InvalidInput
 from shared.policies.choosing import Chooser, choose
-from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
+from shared.policies.kinds import KINDS
 from shared.storage.redis_snapshots import decode_snapshot, encode_snapshot
 from shared.vocabulary import Context, Snapshot
-from tests.unit.policies.histories import CONTEXT, learned
+from tests.unit.policies.histories import CONTEXT
 from tests.unit.policies.snapshots import ACTIONS, STRANGERS, every_snapshot, snapshot
 
 everything = pytest.mark.parametrize("given", every_snapshot())
