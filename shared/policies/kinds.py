@@ -13,6 +13,7 @@ from shared.policies.lin_epsilon_greedy import LinEpsilonGreedy
 from shared.policies.lin_softmax import LinSoftmax
 from shared.policies.lin_thompson import LinThompson
 from shared.policies.lin_ucb import LinUcb
+from shared.policies.rand_ucb import RandUcb
 from shared.policies.square_cb import SquareCb
 from shared.policies.thompson import Thompson
 from shared.policies.ucb1 import Ucb1
@@ -24,6 +25,7 @@ CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = {
     "epsilon_greedy": LinEpsilonGreedy,
     "lin_thompson": LinThompson,
     "lin_ucb": LinUcb,
+    "rand_ucb": RandUcb,
     "softmax": LinSoftmax,
     "square_cb": SquareCb,
 }

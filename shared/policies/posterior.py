@@ -96,7 +96,7 @@ def learn(posterior: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome], a
             tally[2] += weight * outcome.after
             tally[3] += weight * outcome.after * outcome.after
     added = {bucket: {action: Tally(*tally) for action, tally in row.items()} for bucket, row in sums.items()}
-    return Posterior(aged.as_of, _added(aged.buckets, added), _learned_linear(aged, spec, outcomes))
+    return Posterior(aged.as_of, _added(aged.buckets, added), _learned_linear(aged, spec, outcomes, posterior.as_of))
 
 
 def merge(one: Posterior, other: Posterior, spec: PolicySpec) -> Posterior:
@@ -162,7 +162,9 @@ def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -
     )
 
 
-def _learned_linear(aged: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome]) -> LinearStatistics | None:
+def _learned_linear(
+    aged: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome], before: float
+) -> LinearStatistics | None:
     if spec.features is None:
         return None
     linear = LinearStatistics(spec.features) if aged.linear is None else aged.linear
@@ -170,7 +172,7 @@ def _learned_linear(aged: Posterior, spec: PolicySpec, outcomes: Iterable[Outcom
     for outcome in outcomes:
         bucket = _bucket(spec, outcome.decided_at, aged.as_of, _LINEAR_BUCKETS)
         rows.setdefault(bucket, []).append((outcome, _weight(spec, aged.as_of - outcome.decided_at)))
-    return linear_learning.learn(linear, rows, spec.default_reward) if rows else linear
+    return linear_learning.learn(linear, rows, spec.default_reward, before) if rows else linear
 
 
 def _fitted(posterior: Posterior, spec: PolicySpec) -> LinearModel:
