@@ -118,7 +118,9 @@ class _Expander:
         places = [each.place for each in expansion.inputs]
         self._columns = np.array([1 + at if at >= 0 else first - 1 - at for at in places], dtype=np.intp)
         gaps = [at >= 0 and given[at] != ONE for at in places]
-        self._given = np.array([1 + given[at] if gap else 0 for at, gap in zip(places, gaps, strict=True)], dtype=np.intp)
+        self._given = np.array(
+            [1 + given[at] if gap else 0 for at, gap in zip(places, gaps, strict=True)], dtype=np.intp
+        )
         self._has_gaps = any(gaps)
 
     def columns(self, rows: FloatArray) -> FloatArray:

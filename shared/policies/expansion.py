@@ -89,8 +89,8 @@ def input_of(place: int, total: float, squares: float, weight: float) -> Input |
     """Return the input whose anchored values sum to `total` and their squares to `squares`; None where it does not vary."""
     if weight <= 0:
         return None
-    centre = total / weight
-    variance = squares / weight - centre**2
+    centre = float(total) / float(weight)
+    variance = float(squares) / float(weight) - centre**2
     return Input(place, centre, sqrt(variance)) if variance > _LEAST_DEVIATION**2 else None
 
 

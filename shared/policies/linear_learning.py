@@ -8,6 +8,7 @@ their own; when their window is over, both are settled.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from typing import Protocol
 
 import msgspec
@@ -102,9 +103,7 @@ def learn(
     return LinearStatistics(statistics.spec, grown.encoding, settled, recent)
 
 
-def _with_expansion(
-    statistics: LinearStatistics, encoding: Encoding, seen: Iterable[Seen], as_of: float
-) -> Encoding:
+def _with_expansion(statistics: LinearStatistics, encoding: Encoding, seen: Iterable[Seen], as_of: float) -> Encoding:
     """Return the encoding with the expansion that its specification asks for, once enough is known to make one."""
     size = statistics.spec.expansion or 0
     if encoding.expansion is not None or not size:
@@ -117,7 +116,7 @@ def _with_expansion(
     if not gram[0, 0]:  # nothing was learned before: what is learned now can be expanded by itself
         encoder = Encoder(statistics.spec, encoding)
         rows = np.vstack([encoder.rows(each)[0] for each in seen])
-        gram, since = rows.T @ rows, -np.inf
+        gram, since = rows.T @ rows, -inf
     inputs = inputs_of(encoding.own, gram) if gram[0, 0] >= ENOUGH else ()
     return msgspec.structs.replace(encoding, expansion=Expansion(since, size, inputs)) if inputs else encoding
 

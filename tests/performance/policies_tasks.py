@@ -62,7 +62,9 @@ def run_of(task: str, seed: int, data: Path, rounds: int | None = None) -> Run:
         contexts = x[order]
         rewards = (y[order][:, None] == np.arange(y.max() + 1)).astype(np.float64)
     spread = contexts.std(axis=0)
-    standardised = contexts if task == "digits" else (contexts - contexts.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    standardised = (
+        contexts if task == "digits" else (contexts - contexts.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    )
     return Run(task, seed, contexts, standardised, rewards)
 
 
