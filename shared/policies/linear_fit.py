@@ -112,7 +112,9 @@ def fit(sums: Sums, encoding: Encoding, ridge: float, reward_range: tuple[float,
     if len(best.own_ridge) < d:
         encoding = msgspec.structs.replace(encoding, expansion=None)
         d, own_centre, own_scale = linear, own_centre[:linear], own_scale[:linear]
-    noise, inverse = best.noise, best.inverse
+    noise = best.noise
+    inverse = np.linalg.inv(best.precision) if k else np.zeros((0, d, d))
+    inverse = (inverse + inverse.transpose(0, 2, 1)) / 2
     rows, columns = np.triu_indices(d)
     spreads = noise * inverse[:, rows, columns] * np.where(rows == columns, 1.0, 2.0)
     factor: FloatArray = np.zeros((s, s))
@@ -157,7 +159,7 @@ class _Solved(NamedTuple):
     """The posterior for one choice of ridges, and the logarithm of its marginal likelihood, up to a constant."""
 
     own_ridge: FloatArray
-    inverse: FloatArray
+    precision: FloatArray
     loadings: FloatArray
     start: FloatArray
     coefficients: FloatArray
@@ -171,26 +173,27 @@ def _solved(system: _System, own_ridge: FloatArray, shared_ridge: float) -> _Sol
     gram, cross, response, shared_gram, shared_response, squares, (middle, largest) = system
     (k, d), s = response.shape, len(shared_response)
     precision = gram + np.diag(own_ridge)
-    inverse = np.linalg.inv(precision) if k else np.zeros((0, d, d))
-    inverse = (inverse + inverse.transpose(0, 2, 1)) / 2
-    loadings = inverse @ cross
+    first = np.zeros((k, d, 1))
+    first[:, 0] = 1.0
+    solved = np.linalg.solve(precision, np.concatenate([cross, response[:, :, None], first], axis=2))
+    loadings, plain, first_column = solved[:, :, :s], solved[:, :, s], solved[:, :, s + 1]
     reduced = shared_gram + shared_ridge * np.eye(s) - np.einsum("kds,kdt->st", cross, loadings)
     shared_inverse = np.linalg.inv(reduced)
     start, shared = np.zeros(d), np.zeros(s)
     for _ in range(2 if s else 1):  # the start takes away what the shared block explains, which depends on the start
         left = response - cross @ shared
-        earned = np.einsum("kj,kj->", inverse[:, 0, :], left)
-        start[0] = (earned + middle) / ((1.0 - inverse[:, 0, 0]).sum() + 1.0)
-        right = response + own_ridge * start
-        coefficients = np.einsum("kij,kj->ki", inverse, right)
+        earned = np.einsum("kj,kj->", first_column, left)
+        start[0] = (earned + middle) / ((1.0 - first_column[:, 0]).sum() + 1.0)
+        coefficients = plain + start[0] * first_column
         moved = shared_response - np.einsum("kds,kd->s", cross, coefficients)
         shared = shared_inverse @ moved
     rewards = float(gram[:, 0, 0].sum())
-    unexplained = float(squares + k * start[0] ** 2 - np.einsum("kd,kd->", right, coefficients) - moved @ shared)
+    right = np.einsum("kd,kd->", response, coefficients) + start[0] * coefficients[:, 0].sum()
+    unexplained = float(squares + k * start[0] ** 2 - right - moved @ shared)
     noise = (PRIOR_REWARDS * largest + max(unexplained, 0.0)) / (PRIOR_REWARDS + rewards)
     volume = _log_determinant(precision) - k * np.log(own_ridge).sum() + _log_determinant(reduced)
     evidence = -0.5 * (volume - s * np.log(shared_ridge)) - 0.5 * (PRIOR_REWARDS + rewards) * np.log(noise)
-    return _Solved(own_ridge, inverse, loadings, start, coefficients, shared, shared_inverse, noise, float(evidence))
+    return _Solved(own_ridge, precision, loadings, start, coefficients, shared, shared_inverse, noise, float(evidence))
 
 
 def _log_determinant(matrices: FloatArray) -> float:

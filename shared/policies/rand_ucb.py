@@ -34,7 +34,7 @@ class RandUcb:
     NEEDS_RANGE: ClassVar[bool] = False
     PARAMETERS: ClassVar[Mapping[str, Parameter]] = {
         **LINEAR_PARAMETERS,
-        "exploration": Parameter(1.0, 0.0, 100.0, "factor of the standard deviations added to the mean"),
+        "exploration": Parameter(0.7, 0.0, 100.0, "factor of the standard deviations added to the mean"),
     }
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -63,7 +63,7 @@ class RandUcb:
 def _envelope(columns: list[list[float]]) -> list[tuple[list[int], float, float, float]]:
     """Return what is on top from z = 0 on: (the actions, their mean, their spread, from which z on), by rising z."""
     means, spreads = columns
-    alike = ALIKE * max(max(means), -min(means), max(spreads))
+    alike = ALIKE * max(*means, -min(means), *spreads)
     top: list[tuple[list[int], float, float, float]] = []
     for place in sorted(range(len(means)), key=spreads.__getitem__):
         mean, spread = means[place], spreads[place]
