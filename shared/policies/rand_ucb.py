@@ -49,21 +49,26 @@ class RandUcb:
 
     def probabilities(self, evidence: FloatArray) -> FloatArray:
         """Return each action's part of the upper envelope, shape (n_actions,)."""
-        shares = [0.0] * len(evidence)
-        envelope = _envelope(evidence.T.tolist())
+        means, spreads = evidence[:, 0], evidence[:, 1]
+        alike = ALIKE * float(np.abs(evidence).max())
+        # an action below the one of the highest mean (or of the largest spread) at both ends is below it everywhere
+        high, wide = means[spreads.argmax()] - alike, spreads[means.argmax()] - alike
+        kept = np.flatnonzero((means >= high) & (spreads >= wide))
+        envelope = _envelope(means[kept].tolist(), spreads[kept].tolist(), alike)
+        shares = np.zeros(len(evidence))
         beyond = 1.0  # the probability that z lies where a part of the envelope begins, or farther out
         for (members, _, _, _), end in zip(envelope, [*(line[3] for line in envelope[1:]), inf], strict=True):
             left = erfc(end * _ROOT_HALF)
             for place in members:
-                shares[place] += (beyond - left) / len(members)
+                shares[kept[place]] += (beyond - left) / len(members)
             beyond = left
-        return np.array(shares)
+        return shares
 
 
-def _envelope(columns: list[list[float]]) -> list[tuple[list[int], float, float, float]]:
+def _envelope(
+    means: list[float], spreads: list[float], alike: float
+) -> list[tuple[list[int], float, float, float]]:
     """Return what is on top from z = 0 on: (the actions, their mean, their spread, from which z on), by rising z."""
-    means, spreads = columns
-    alike = ALIKE * max(*means, -min(means), *spreads)
     top: list[tuple[list[int], float, float, float]] = []
     for place in sorted(range(len(means)), key=spreads.__getitem__):
         mean, spread = means[place], spreads[place]
