@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts bench-cold-start image image-test e2e clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts bench-cold-start oracles bench-evaluation image image-test e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -63,6 +63,18 @@ rollouts: $(STAMP) ## 20 roll-outs at a reward rate of 20 % and a margin of 10 %
 
 bench-cold-start: $(STAMP) ## process start to ready of each function in the image that `make image` made
 	$(BIN)/python -m tests.performance.cold_start
+
+bench-evaluation: $(STAMP) ## off-policy estimators on zr-obp's documented examples, and how often intervals hold (minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[oracle-data]'
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.performance.evaluation
+
+oracles: build/oracles/.installed ## compare the kept numbers of obp and MABWiser with what they compute (ORACLES=--write keeps new ones; downloads 2.3 GB)
+	OPENBLAS_NUM_THREADS=1 build/oracles/bin/python -m tests.oracles.write $(ORACLES)
+
+build/oracles/.installed: tests/oracles/requirements.txt
+	$(PYTHON) -m venv build/oracles
+	build/oracles/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 image: $(STAMP) ## build the images with docker, podman or buildah (BASE, REPOSITORY, SOURCE), sizes in build/image/
 	$(BIN)/python -m knative.image.build $(if $(BASE),--base $(BASE)) $(if $(REPOSITORY),--repository $(REPOSITORY)) $(if $(SOURCE),--source $(SOURCE))

@@ -25,19 +25,16 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from functions.console.failure import ConsoleFailure
 from functions.console.obd_log import Behaviour, Campaign, Impression
-from shared.evaluation.importance_weights import importance_weights
+from shared.evaluation.doubts import LEAST_EFFECTIVE_REWARDS
 from shared.evaluation.independent_difference import independent_difference
+from shared.evaluation.logged_decisions import LoggedDecisions, dense
+from shared.evaluation.logged_mean import logged_mean
 from shared.evaluation.paired_difference import paired_difference
-from shared.evaluation.self_normalised import self_normalised
+from shared.evaluation.self_normalised import self_normalised, self_normalised_terms
 from shared.evaluation.value_estimate import Difference, ValueEstimate
-
-Floats = npt.NDArray[np.float64]
-ENOUGH_CLICKS = 10.0
-"""Effective clicks below which no interval is taken for a proof."""
 
 _SUM_TOLERANCE = 1e-6
 
@@ -67,7 +64,7 @@ class Comparison(msgspec.Struct, frozen=True):
     @property
     def is_clear(self) -> bool:
         """Whether the interval leaves out zero and rests on enough clicks to be believed."""
-        return self.difference.is_told_apart() and self.effective_clicks >= ENOUGH_CLICKS
+        return self.difference.is_told_apart() and self.effective_clicks >= LEAST_EFFECTIVE_REWARDS
 
 
 class CampaignResult(msgspec.Struct, frozen=True):
@@ -91,30 +88,27 @@ def evaluate_campaign(
         message = f"the propensities of the learned policy for {campaign} sum to {total:.6f}, not to 1"
         raise ConsoleFailure(message)
     uniform = dict.fromkeys(action_to_propensity, 1.0 / len(action_to_propensity))
-    random_log = _LogArrays("random", campaign, held_out)
-    bts_log = _LogArrays("bts", campaign, held_out)
+    random_log = _Log("random", campaign, held_out)
+    bts_log = _Log("bts", campaign, held_out)
 
-    learned_weights = random_log.weights_of(action_to_propensity)
-    uniform_weights = random_log.weights_of(uniform)
-    learned = random_log.estimate("learned", learned_weights)
-    even = random_log.estimate("uniform", uniform_weights)
-    bts = bts_log.estimate("bts", np.ones_like(bts_log.rewards))
+    learned_log, uniform_log = random_log.under(action_to_propensity), random_log.under(uniform)
+    learned = random_log.estimate("learned", self_normalised(learned_log))
+    even = random_log.estimate("uniform", self_normalised(uniform_log))
+    bts = bts_log.estimate("bts", logged_mean(bts_log.under(uniform)))
+    cross_checks = (
+        bts_log.estimate(policy, self_normalised(bts_log.under(target)), cross_check=True)
+        for policy, target in (("learned", action_to_propensity), ("uniform", uniform))
+    )
     return CampaignResult(
         campaign=campaign,
-        estimates=(
-            learned,
-            even,
-            bts,
-            bts_log.estimate("learned", bts_log.weights_of(action_to_propensity), cross_check=True),
-            bts_log.estimate("uniform", bts_log.weights_of(uniform), cross_check=True),
-        ),
+        estimates=(learned, even, bts, *cross_checks),
         comparisons=(
             Comparison(
                 "learned",
                 "uniform",
                 random_log.clicks,
                 min(learned.estimate.effective_rewards, even.estimate.effective_rewards),
-                paired_difference(random_log.rewards, learned_weights, uniform_weights),
+                paired_difference(self_normalised_terms(learned_log), self_normalised_terms(uniform_log)),
             ),
             _independent(learned, bts),
             _independent(bts, even),
@@ -134,25 +128,32 @@ def impressions_factor(difference: Difference) -> float | None:
     return ((interval[1] - difference.value) / difference.value) ** 2
 
 
-class _LogArrays:
-    """The held-out rows of one log as arrays: `rewards` and `behaviour`, both of shape (n_rows,)."""
+class _Log:
+    """The held-out rows of one log, in time order."""
 
     def __init__(self, behaviour: Behaviour, campaign: Campaign, held_out: Sequence[Impression]) -> None:
-        self._log = behaviour
+        self._behaviour = behaviour
         self._rows = [row for row in held_out if row.behaviour == behaviour and row.campaign == campaign]
         if not self._rows:
             message = f"no impression of the {behaviour} log of {campaign} was held out: take more rows"
             raise ConsoleFailure(message, field="held_out")
-        self.rewards: Floats = np.array([float(row.clicked) for row in self._rows])
-        self.behaviour: Floats = np.array([row.propensity for row in self._rows])
-        self.clicks = int(self.rewards.sum())
+        self.clicks = sum(row.clicked for row in self._rows)
 
-    def weights_of(self, action_to_propensity: Mapping[str, float]) -> Floats:
-        target = np.array([action_to_propensity.get(row.item, 0.0) for row in self._rows])
-        return importance_weights(target, self.behaviour)
+    def under(self, action_to_propensity: Mapping[str, float]) -> LoggedDecisions:
+        """Return the rows with a target policy that gives every row the same probabilities, 0 to items that it does not know."""
+        items = sorted({*action_to_propensity, *(row.item for row in self._rows)})
+        item_to_number = {item: number for number, item in enumerate(items)}
+        target = np.array([action_to_propensity.get(item, 0.0) for item in items])
+        return dense(
+            np.array([float(row.clicked) for row in self._rows]),
+            np.array([row.propensity for row in self._rows]),
+            np.tile(target / target.sum(), (len(self._rows), 1)),
+            np.array([item_to_number[row.item] for row in self._rows]),
+            reward_range=(0.0, 1.0),
+        )
 
-    def estimate(self, policy: str, weights: Floats, *, cross_check: bool = False) -> PolicyEstimate:
-        return PolicyEstimate(policy, self._log, self.clicks, self_normalised(self.rewards, weights), cross_check)
+    def estimate(self, policy: str, estimate: ValueEstimate, *, cross_check: bool = False) -> PolicyEstimate:
+        return PolicyEstimate(policy, self._behaviour, self.clicks, estimate, cross_check)
 
 
 def _independent(first: PolicyEstimate, second: PolicyEstimate) -> Comparison:

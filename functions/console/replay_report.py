@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from functions.console.replay_evaluation import CampaignResult, Comparison, PolicyEstimate, impressions_factor
+from shared.evaluation.doubts import LEAST_EFFECTIVE_REWARDS
 
-_FEW_CLICKS = 30  # below this a normal interval for a rate is known to cover less than it says
 _TELLING_FACTOR = 1_000
 
 
@@ -48,7 +48,8 @@ def print_report(console: Console, results: Sequence[CampaignResult], timings: T
         "\nlearned, uniform: self-normalised importance weighting on held-out rows of the random log. bts, "
         "the dataset's own Thompson policy: the mean of its own held-out rows. Marked *: a cross-check that "
         "reweights the bts log and decides nothing. An effective number is how many equally weighted rows or "
-        f"clicks would tell as much; below {_FEW_CLICKS} effective clicks a normal interval is optimistic.\n",
+        f"clicks would tell as much; below {LEAST_EFFECTIVE_REWARDS:.0f} effective clicks a normal interval is optimistic. The interval "
+        "at any time may be looked at after every row.\n",
         style="dim",
         highlight=False,
     )
@@ -121,7 +122,7 @@ def _estimates_table(results: Sequence[CampaignResult]) -> Table:
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
     for heading in ("campaign", "policy", "log"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("rate", "95 % interval", "rows", "effective", "clicks", "eff."):
+    for heading in ("rate", "95 % interval", "at any time", "rows", "effective", "clicks", "eff."):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         table.add_row()
@@ -133,17 +134,21 @@ def _estimates_table(results: Sequence[CampaignResult]) -> Table:
 
 def _cells(row: PolicyEstimate) -> tuple[str, ...]:
     estimate = row.estimate
-    interval = estimate.interval()
     return (
         f"{row.policy} *" if row.cross_check else row.policy,
         row.log,
         f"{100 * estimate.value:.2f}",
-        "none" if interval is None else f"{100 * max(0.0, interval[0]):.2f} to {100 * interval[1]:.2f}",
+        _percent(estimate.interval()),
+        _percent(estimate.anytime),
         f"{estimate.rows:,}",
         f"{estimate.effective_sample_size:,.0f}",
         str(row.clicks),
         f"{estimate.effective_rewards:.1f}",
     )
+
+
+def _percent(interval: tuple[float, float] | None) -> str:
+    return "none" if interval is None else f"{100 * max(0.0, interval[0]):.2f} to {100 * interval[1]:.2f}"
 
 
 def _timings_table(timings: Timings) -> Table:

@@ -1,10 +1,10 @@
-"""The difference of two policies' values, both estimated by SNIPW from the *same* rows.
+"""The difference of two policies' values, both estimated from the *same* rows.
 
 Two estimates from one log rise and fall together, so their errors must not be added as if they were
-independent, and overlapping intervals say little. The difference is linear in the rows' influences (see
-`self_normalised`):
+independent, and overlapping intervals say little. With the terms whose means the estimates are (`self_normalised_terms`,
+`doubly_robust_terms`, ...)
 
-    D = V₁ - V₂,        se² = Σ (ψ₁_i - ψ₂_i)² / (n (n - 1))
+    D = 1/n Σ (X_i - Y_i),        se² = Σ (X_i - Y_i - D)² / (n (n - 1))
 
 Use `independent_difference` for estimates from different logs.
 """
@@ -14,23 +14,26 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from shared.evaluation.self_normalised import influences, standard_error
+from shared.errors import InvalidInput
+from shared.evaluation.estimate_of_terms import standard_error
 from shared.evaluation.value_estimate import Difference
 
 Floats = npt.NDArray[np.float64]
 
 
-def paired_difference(rewards: Floats, weights: Floats, other_weights: Floats) -> Difference:
-    """Estimate the value under `weights` minus the value under `other_weights`.
+def paired_difference(terms: Floats, other_terms: Floats) -> Difference:
+    """Estimate the value that `terms` lead to minus that of `other_terms`, both of shape (n_rows,).
 
-    `rewards`, `weights`, `other_weights`: shape (n_rows,), as in `self_normalised`, whose errors this raises.
+    Raises `InvalidInput` where the shapes differ.
 
-    >>> same = np.array([1.0, 2.0, 1.0])
-    >>> paired_difference(np.array([0.0, 1.0, 0.0]), same, 5.0 * same).value
+    >>> paired_difference(np.array([0.0, 1.0, 0.5]), np.array([0.0, 1.0, 0.5])).value
     0.0
     """
-    influence = influences(rewards, weights) - influences(rewards, other_weights)
-    if np.allclose(weights / weights.sum(), other_weights / other_weights.sum(), rtol=1e-12, atol=0.0):
+    if terms.shape != other_terms.shape:
+        message = f"terms must belong to the same rows, got {terms.shape} and {other_terms.shape}"
+        raise InvalidInput(message, field="other_terms")
+    largest = float(max(np.abs(terms).max(), np.abs(other_terms).max()))
+    difference = terms - other_terms
+    if float(np.abs(difference).max()) <= 1e-12 * largest:
         return Difference(value=0.0, standard_error=None)  # one policy twice: what is left is rounding
-    value = float(weights @ rewards / weights.sum() - other_weights @ rewards / other_weights.sum())
-    return Difference(value=value, standard_error=standard_error(influence))
+    return Difference(value=float(difference.mean()), standard_error=standard_error(difference))

@@ -10,65 +10,42 @@ the influence of each row
     ψ_i = n w_i (r_i - V) / Σ w,        se² = Σ ψ_i² / (n (n - 1))
 
 It is a large-sample error. With few rewarded rows, or few of large weight, the true coverage of the interval
-is lower than its nominal one; `effective_rewards` says how many rewards the estimate rests on. Paper:
+is lower than its nominal one; `effective_rewards` says how many rewards the estimate rests on. The other two intervals are those
+of the linearised terms V + ψ_i, so they too hold only as far as the linearisation does. Paper:
 Swaminathan & Joachims, "The Self-Normalized Estimator for Counterfactual Learning", NeurIPS 2015; the
 variance as in Owen, "Monte Carlo theory, methods and examples", 2013, section 9.2.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
 from shared.errors import InvalidInput
-from shared.evaluation.effective_sample_size import effective_sample_size
-from shared.evaluation.value_estimate import ValueEstimate
-
-Floats = npt.NDArray[np.float64]
-
-
-def self_normalised(rewards: Floats, weights: Floats) -> ValueEstimate:
-    """Estimate the value of the policy that `weights` lead to.
-
-    `rewards`: shape (n_rows,), finite; `weights`: shape (n_rows,), finite, >= 0, at least one > 0.
-    Raises `InvalidInput` otherwise.
-
-    >>> estimate = self_normalised(np.array([0.0, 1.0, 0.0, 1.0]), np.array([1.0, 3.0, 1.0, 1.0]))
-    >>> round(estimate.value, 3), round(estimate.effective_sample_size, 3)
-    (0.667, 3.0)
-    """
-    influence = influences(rewards, weights)
-    return ValueEstimate(
-        value=float(weights @ rewards / weights.sum()),
-        standard_error=standard_error(influence),
-        effective_sample_size=effective_sample_size(weights),
-        effective_rewards=effective_sample_size(weights * np.abs(rewards)),
-        rows=len(rewards),
-    )
+from shared.evaluation.estimate_of_terms import estimate_of_decisions, largest_weight
+from shared.evaluation.logged_decisions import LoggedDecisions
+from shared.evaluation.value_estimate import CONFIDENCE, ValueEstimate
 
 
-def influences(rewards: Floats, weights: Floats) -> Floats:
-    """Return ψ, shape (n_rows,): how far each row draws the estimate. Errors as in `self_normalised`."""
-    if rewards.shape != weights.shape or rewards.ndim != 1:
-        message = f"rewards and weights must be equally long rows, got {rewards.shape} and {weights.shape}"
-        raise InvalidInput(message, field="weights")
-    if not (bool(np.isfinite(weights).all()) and bool((weights >= 0.0).all()) and float(weights.sum()) > 0.0):
-        message = "weights must be finite and >= 0, and one of them positive"
-        raise InvalidInput(message, field="weights")
-    if not bool(np.isfinite(rewards).all()):
-        message = "rewards must be finite"
-        raise InvalidInput(message, field="rewards")
-    shares: Floats = weights / weights.sum()
-    value = float(shares @ rewards)
-    psi: Floats = len(rewards) * shares * (rewards - value)
-    return psi
+def self_normalised(decisions: LoggedDecisions, confidence: float = CONFIDENCE) -> ValueEstimate:
+    """Estimate the target's value. Raises `InvalidInput` where weights do not exist, or all are zero."""
+    weights = decisions.weights()
+    terms = self_normalised_terms(decisions)
+    bounds = None
+    if decisions.reward_range is not None:
+        value, most = float(terms.mean()), largest_weight(decisions) / float(weights.mean())
+        low, high = decisions.reward_range
+        bounds = value + most * (low - value), value + most * (high - value)
+    return estimate_of_decisions("self_normalised", terms, decisions, weights, confidence, bounds=bounds)
 
 
-def standard_error(influence: Floats) -> float | None:
-    """Return the standard error that influences (shape (n_rows,), mean zero) imply, if they imply one."""
-    rows = len(influence)
-    if rows < 2 or not bool(influence.any()):  # noqa: PLR2004 - one row has no spread
-        return None
-    return math.sqrt(float(influence @ influence) / (rows * (rows - 1)))
+def self_normalised_terms(decisions: LoggedDecisions) -> npt.NDArray[np.float64]:
+    """Return V + ψ, shape (n_rows,), whose mean is the estimate and whose spread is its error."""
+    weights = decisions.weights()
+    total = float(weights.sum())
+    if total <= 0.0:
+        raise InvalidInput("the target never takes what was logged: all weights are zero", field="target")
+    shares = weights / total
+    value = float(shares @ decisions.rewards)
+    terms: npt.NDArray[np.float64] = value + decisions.rows * shares * (decisions.rewards - value)
+    return terms

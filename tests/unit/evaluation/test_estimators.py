@@ -15,10 +15,21 @@ from shared.evaluation.effective_sample_size import effective_sample_size
 from shared.evaluation.importance_weights import importance_weights
 from shared.evaluation.independent_difference import independent_difference
 from shared.evaluation.paired_difference import paired_difference
-from shared.evaluation.self_normalised import self_normalised
+from shared.evaluation.self_normalised import self_normalised, self_normalised_terms
 from shared.evaluation.value_estimate import Difference, ValueEstimate
+from tests.unit.evaluation.weighted_logs import log_with_weights
 
 Floats = npt.NDArray[np.float64]
+
+
+def snipw(rewards: Floats, weights: Floats) -> ValueEstimate:
+    """Return the self-normalised estimate from rows of these weights."""
+    return self_normalised(log_with_weights(rewards, weights))
+
+
+def terms_of(rewards: Floats, weights: Floats) -> Floats:
+    """Return the terms of the self-normalised estimate from rows of these weights."""
+    return self_normalised_terms(log_with_weights(rewards, weights))
 
 
 @st.composite
@@ -34,7 +45,7 @@ def logs(draw: st.DrawFn) -> tuple[Floats, Floats]:
 def test_value_is_a_weighted_mean(log: tuple[Floats, Floats]) -> None:
     """The estimate lies within the range of the rewards."""
     rewards, weights = log
-    estimate = self_normalised(rewards, weights)
+    estimate = snipw(rewards, weights)
     assert rewards.min() - 1e-9 <= estimate.value <= rewards.max() + 1e-9
     assert 1.0 - 1e-9 <= estimate.effective_sample_size <= len(rewards) + 1e-9
 
@@ -43,7 +54,7 @@ def test_value_is_a_weighted_mean(log: tuple[Floats, Floats]) -> None:
 def test_scale_of_weights_does_not_matter(log: tuple[Floats, Floats], factor: float) -> None:
     """Self-normalising means that a common factor of all weights cancels."""
     rewards, weights = log
-    one, other = self_normalised(rewards, weights), self_normalised(rewards, factor * weights)
+    one, other = snipw(rewards, weights), snipw(rewards, factor * weights)
     assert one.value == pytest.approx(other.value, abs=1e-9)
     assert (one.standard_error or 0.0) == pytest.approx(other.standard_error or 0.0, abs=1e-9)
     assert one.effective_sample_size == pytest.approx(other.effective_sample_size)
@@ -54,7 +65,7 @@ def test_order_of_rows_does_not_matter(log: tuple[Floats, Floats]) -> None:
     """Rows are a set."""
     rewards, weights = log
     order = np.random.default_rng(len(rewards)).permutation(len(rewards))
-    one, other = self_normalised(rewards, weights), self_normalised(rewards[order], weights[order])
+    one, other = snipw(rewards, weights), snipw(rewards[order], weights[order])
     assert one.value == pytest.approx(other.value, abs=1e-9)
     assert (one.standard_error or 0.0) == pytest.approx(other.standard_error or 0.0, abs=1e-9)
 
@@ -64,8 +75,8 @@ def test_inputs_stay_as_they_are(log: tuple[Floats, Floats]) -> None:
     """No estimator writes into what it was given."""
     rewards, weights = log
     kept = rewards.copy(), weights.copy()
-    self_normalised(rewards, weights)
-    paired_difference(rewards, weights, weights[::-1])
+    snipw(rewards, weights)
+    paired_difference(terms_of(rewards, weights), terms_of(rewards, weights[::-1]))
     assert np.array_equal(rewards, kept[0])
     assert np.array_equal(weights, kept[1])
 
@@ -76,10 +87,10 @@ def test_paired_difference_is_the_difference_and_changes_sign(log: tuple[Floats,
     rewards, weights = log
     others = weights[::-1] + 1.0
     difference, swapped = (
-        paired_difference(rewards, weights, others),
-        paired_difference(rewards, others, weights),
+        paired_difference(terms_of(rewards, weights), terms_of(rewards, others)),
+        paired_difference(terms_of(rewards, others), terms_of(rewards, weights)),
     )
-    expected = self_normalised(rewards, weights).value - self_normalised(rewards, others).value
+    expected = snipw(rewards, weights).value - snipw(rewards, others).value
     assert difference.value == pytest.approx(expected, abs=1e-9)
     assert difference.value == pytest.approx(-swapped.value, abs=1e-9)
     assert difference.standard_error == pytest.approx(swapped.standard_error)
@@ -88,7 +99,7 @@ def test_paired_difference_is_the_difference_and_changes_sign(log: tuple[Floats,
 def test_equal_weights_give_the_mean_and_its_error() -> None:
     """With equal weights everything is the textbook's sample mean."""
     rewards = np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0])
-    estimate = self_normalised(rewards, np.full(8, 3.0))
+    estimate = snipw(rewards, np.full(8, 3.0))
     assert estimate.value == pytest.approx(0.25)
     assert estimate.standard_error == pytest.approx(rewards.std(ddof=1) / math.sqrt(8))
     assert estimate.effective_sample_size == pytest.approx(8.0)
@@ -97,14 +108,14 @@ def test_equal_weights_give_the_mean_and_its_error() -> None:
 
 def test_effective_rewards_sees_a_click_that_outweighs_the_others() -> None:
     """Four clicks of which one has nearly all the weight count as about one."""
-    estimate = self_normalised(np.ones(4), np.array([1000.0, 1.0, 1.0, 1.0]))
+    estimate = snipw(np.ones(4), np.array([1000.0, 1.0, 1.0, 1.0]))
     assert estimate.effective_rewards == pytest.approx(1.0, abs=0.01)
 
 
 @pytest.mark.parametrize("rewards", [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0]])
 def test_equal_rewards_give_no_interval(rewards: list[float]) -> None:
     """No click at all is no proof of a rate of exactly zero: there is no standard error, not one of zero."""
-    estimate = self_normalised(np.array(rewards), np.arange(1.0, len(rewards) + 1.0))
+    estimate = snipw(np.array(rewards), np.arange(1.0, len(rewards) + 1.0))
     assert estimate.standard_error is None
     assert estimate.interval() is None
 
@@ -116,7 +127,7 @@ def test_weights_correct_for_the_behaviour_policy() -> None:
     chosen = random.choice(3, size=20_000, p=behaviour)
     rewards = (random.random(20_000) < rates[chosen]).astype(np.float64)
     weights = importance_weights(np.full(20_000, 1 / 3), behaviour[chosen])
-    estimate = self_normalised(rewards, weights)
+    estimate = snipw(rewards, weights)
     assert estimate.standard_error is not None
     assert abs(estimate.value - rates.mean()) < 4 * estimate.standard_error
     assert abs(float(rewards.mean()) - rates.mean()) > 10 * estimate.standard_error
@@ -131,7 +142,7 @@ def test_interval_covers_at_its_nominal_rate() -> None:
     for _ in range(600):
         chosen = random.choice(2, size=800, p=behaviour)
         rewards = (random.random(800) < rates[chosen]).astype(np.float64)
-        interval = self_normalised(rewards, importance_weights(target[chosen], behaviour[chosen])).interval()
+        interval = snipw(rewards, importance_weights(target[chosen], behaviour[chosen])).interval()
         assert interval is not None
         covered += interval[0] <= truth <= interval[1]
     assert covered / 600 == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / 600))
@@ -143,8 +154,8 @@ def test_paired_error_is_smaller_than_that_of_independent_logs() -> None:
     rewards = (random.random(2_000) < 0.05).astype(np.float64)
     weights = np.ones(2_000)
     similar = weights + 0.1 * random.random(2_000)
-    paired = paired_difference(rewards, weights, similar)
-    independent = independent_difference(self_normalised(rewards, weights), self_normalised(rewards, similar))
+    paired = paired_difference(terms_of(rewards, weights), terms_of(rewards, similar))
+    independent = independent_difference(snipw(rewards, weights), snipw(rewards, similar))
     assert paired.standard_error is not None
     assert independent.standard_error is not None
     assert paired.standard_error < 0.1 * independent.standard_error
@@ -153,7 +164,8 @@ def test_paired_error_is_smaller_than_that_of_independent_logs() -> None:
 def test_the_same_policy_twice_differs_by_nothing() -> None:
     """Weights that are proportional belong to one policy: no rounding error passes for a difference."""
     rewards = np.array([0.1, 0.7, 0.3])
-    difference = paired_difference(rewards, np.array([0.1, 0.2, 0.3]), 7.0 * np.array([0.1, 0.2, 0.3]))
+    weights = np.array([0.1, 0.2, 0.3])
+    difference = paired_difference(terms_of(rewards, weights), terms_of(rewards, 7.0 * weights))
     assert difference == Difference(value=0.0, standard_error=None)
     assert not difference.is_told_apart()
 
@@ -188,11 +200,8 @@ def test_weights_that_do_not_exist_are_refused(target: list[float], behaviour: l
         importance_weights(np.array(target), np.array(behaviour))
 
 
-@pytest.mark.parametrize(
-    ("rewards", "weights"),
-    [([1.0], [0.0]), ([1.0], [-1.0]), ([1.0], [float("inf")]), ([float("nan")], [1.0]), ([1.0, 2.0], [1.0])],
-)
+@pytest.mark.parametrize(("rewards", "weights"), [([1.0], [0.0]), ([float("nan")], [1.0]), ([1.0, 2.0], [1.0])])
 def test_rows_without_a_value_are_refused(rewards: list[float], weights: list[float]) -> None:
-    """Weights must be finite, not negative and not all zero; rewards finite; both equally many."""
+    """Weights must not all be zero; rewards finite; both equally many."""
     with pytest.raises(InvalidInput):
-        self_normalised(np.array(rewards), np.array(weights))
+        snipw(np.array(rewards), np.array(weights))
