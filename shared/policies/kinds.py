@@ -30,3 +30,6 @@ CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = {
     "square_cb": SquareCb,
 }
 """Kinds that look at the context and at the features of actions."""
+
+EXPANSIONS: Mapping[str, int] = {"rand_ucb": 64}
+"""How many columns the expansion of a kind has where its policy does not say; the other kinds have none."""

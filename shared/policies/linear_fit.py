@@ -105,8 +105,8 @@ def fit(sums: Sums, encoding: Encoding, ridge: float, reward_range: tuple[float,
     )
     shared_ridge = ridge * max(s, 1)
     best = _solved(system.cut(linear), own_ridge[:linear], shared_ridge)
-    for factor in EXPANSION_RIDGES if size and k else ():
-        own_ridge[linear:] = factor * size
+    for each in EXPANSION_RIDGES if size and k else ():
+        own_ridge[linear:] = each * size
         other = _solved(system, own_ridge.copy(), shared_ridge)
         best = other if other.evidence > best.evidence else best
     if len(best.own_ridge) < d:

@@ -65,9 +65,7 @@ class RandUcb:
         return shares
 
 
-def _envelope(
-    means: list[float], spreads: list[float], alike: float
-) -> list[tuple[list[int], float, float, float]]:
+def _envelope(means: list[float], spreads: list[float], alike: float) -> list[tuple[list[int], float, float, float]]:
     """Return what is on top from z = 0 on: (the actions, their mean, their spread, from which z on), by rising z."""
     top: list[tuple[list[int], float, float, float]] = []
     for place in sorted(range(len(means)), key=spreads.__getitem__):

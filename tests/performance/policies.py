@@ -31,13 +31,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: the processe
 import numpy as np
 import numpy.typing as npt
 
-from tests.performance import policies_ours
+from shared.vocabulary import FeatureSpec
+from tests.performance import policies_ours, policies_speed
 from tests.performance.figures import table
 from tests.performance.policies_tasks import TASKS, run_of
 from tests.performance.processes import ROOT
 
 SELECTION = 5
-BATCH_ROUNDS = 20_000
+BATCH, BATCH_ROUNDS = 100, 20_000
 T_975 = {19: 2.093, 9: 2.262, 4: 2.776, 2: 4.303, 1: 12.706}
 """Student's t at 97.5 %, by degrees of freedom."""
 LEAST_ANYWHERE, LEAST_WINS = -0.01, 3
@@ -117,7 +118,7 @@ def one_of_ours(task: str, seed: int, data: str, *, kind: str, expansion: int, m
     """Return our mean reward of one pass. `mode`: `online`, `long` (20,000 rounds), or `batch` and its size."""
     rounds = None if mode == "online" else BATCH_ROUNDS
     run = run_of(task, seed, Path(data), rounds)
-    features = policies_ours.FeatureSpec(expansion=expansion)
+    features = FeatureSpec(expansion=expansion)
     batches = policies_ours.Batches(int(mode.removeprefix("batch"))) if mode.startswith("batch") else None
     return policies_ours.play(run, policies_ours.spec_of(run, kind, features), batches)
 
@@ -206,7 +207,7 @@ def draw(result: Mapping[str, Mapping[str, Any]], peers: Mapping[str, Mapping[st
 
 def held(result: Mapping[str, Mapping[str, Any]]) -> bool:
     """Return whether the bounds hold: nowhere below -0.01, above 0 on three tasks at least."""
-    lows = [row["difference_low"] for row in result.values()]
+    lows = [float(row["difference_low"]) for row in result.values()]
     return min(lows) > LEAST_ANYWHERE and sum(low > 0 for low in lows) >= LEAST_WINS
 
 
@@ -266,6 +267,11 @@ def main() -> None:
     print(table(means))
     print("configurations:", ", ".join(f"{peer} {name}" for peer, name in chosen.items()))
     print(table([{"task": task} | row for task, row in result.items()]))
+    losses = batched(data, arguments.batch_seeds, arguments.kind, arguments.expansion, BATCH)
+    print(table([{"task": task} | row for task, row in losses.items()]))
+    speed = policies_speed.measure(arguments.peers_python.absolute(), ROOT)
+    print(table(speed))
+    _write(PLACE / "policies-detail.json", detail | {"batches": losses, "speed": speed})
     print(f"the bounds {'hold' if held(result) else 'do not hold'}; written to {RESULT}")
 
 

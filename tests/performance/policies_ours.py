@@ -29,7 +29,7 @@ class Batches:
     size: int
 
 
-def spec_of(run: Run, kind: str = KIND, features: FeatureSpec = FEATURES, floor: float | None = None) -> PolicySpec:
+def spec_of(run: Run, kind: str = KIND, features: FeatureSpec = FEATURES, floor: float = 0.01) -> PolicySpec:
     """Return the policy: nothing is told but its actions, and that rewards of the `linear` task have no bounds."""
     return PolicySpec(
         f"{run.task}-{run.seed}",
@@ -38,7 +38,7 @@ def spec_of(run: Run, kind: str = KIND, features: FeatureSpec = FEATURES, floor:
         actions=tuple(Action(f"a{at}") for at in range(run.rewards.shape[1])),
         reward_range=None if run.task == "linear" else (0.0, 1.0),
         features=features,
-        **({} if floor is None else {"exploration_floor": floor}),
+        exploration_floor=floor,
     )
 
 

@@ -73,7 +73,7 @@ def measure(python: Path, root: Path) -> list[dict[str, Any]]:
         for key, (posterior, spec, chooser, _) in made.items():
             choosing[key].append(choosing_us(chooser, contexts))
             learning[key].append(learned_per_s(posterior, spec, batch))
-        command = [
+        command: list[str | Path] = [
             python,
             "-m",
             "tests.performance.policies_speed_peer",
