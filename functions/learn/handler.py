@@ -17,6 +17,7 @@ from shared.ports import Clock
 from shared.settings import Settings
 from shared.storage.learning_state import Learned
 from shared.storage.postgres_connection import Pool, connection
+from shared.storage.postgres_health import watch
 from shared.storage.postgres_learning import LearningTransaction
 from shared.storage.postgres_retention import drop_expired
 from shared.storage.publication import publish_all, publish_missing
@@ -135,9 +136,12 @@ class Learner:
             work = LearningTransaction(lent, policy)
             state = await work.lock()
             learned = await work.learn(state, journal.decisions, self._clock(), PENDING_AT_ONCE)
+            health = await watch(lent, policy, learned.fresh)
         size = len(learned.content or b"")
         self._not_before[policy] = began + max(self._interval_s, size / PUBLISHED_BYTES_PER_S)
         self._count(learned)
+        if health is not None:
+            self._metrics.watch(policy, health.highest, alarm=health.is_alarming())
         if away is not None:
             raise away
         if journal.last is not None:

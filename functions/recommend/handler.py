@@ -18,10 +18,10 @@ from shared.edge.decoding import Bounds
 from shared.errors import Conflict, InvalidInput, KnudgeError, NotBootstrapped
 from shared.identity import RANDOM_BITS, content_identity, decision_id, policy_key, pseudonym, uniform
 from shared.observability.metrics import Metrics
-from shared.policies.choosing import Chooser
+from shared.policies.choosing import Chooser, without_snapshot
 from shared.ports import Journal, Snapshots, Wakes
 from shared.settings import Settings
-from shared.vocabulary import Action, Caller, Decision, Snapshot
+from shared.vocabulary import Action, Caller, Decision
 
 _log = logging.getLogger(__name__)
 _answer = msgspec.json.Encoder()
@@ -107,7 +107,7 @@ class Recommender:
     ) -> tuple[Decision, RecommendAnswer]:
         eligible = self._eligible(request, chooser)
         if chooser is None:
-            chooser = _uniform(request.policy)
+            chooser = Chooser(without_snapshot(request.policy))
         snapshot = chooser.snapshot
         several = request.count > 1
         now_us = time_ns() // 1000
@@ -216,8 +216,3 @@ class Recommender:
 
 _SIDE_BY_SIDE = 32
 _RANDOM_MASK = (1 << RANDOM_BITS) - 1
-
-
-def _uniform(policy: str) -> Chooser:
-    """Return what decides while no snapshot is at hand."""
-    return Chooser(Snapshot(policy, 0, 0, "epsilon_greedy", {"epsilon": 1.0}, (), (), 0.0, None, 0, 0.0))

@@ -8,7 +8,7 @@ the items that a slate already holds, and asks again. Probabilities leave out th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -39,6 +39,17 @@ class Algorithm(Protocol):
 
     def scores(self, actions: Sequence[str]) -> list[float | None]:
         """Return what the algorithm thinks of each action, in units of reward; None where it has not been tried."""
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """What a kind of policy that looks at features offers besides, for explanations."""
+
+    def contributions(self, context: Context, action: Action | str) -> dict[str, float]:
+        """Return what each feature (by its name; `action.` before an action's own) adds to the score of an action.
+
+        The contributions sum to the score; what belongs to no feature has a name in parentheses.
+        """
 
 
 class ContextualAlgorithm(Protocol):

@@ -11,11 +11,11 @@ each from the law among what is left, so a propensity is conditional on the item
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from shared.errors import InvalidInput
-from shared.policies.algorithm import FloatArray
+from shared.policies.algorithm import Explained, FloatArray
 from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
 from shared.vocabulary import Action, Context, Item, Snapshot
 
@@ -23,6 +23,11 @@ _REMEMBERED_BYTES = 8 << 20
 """How large the laws of subsets and of slates' later positions may grow before a chooser starts afresh."""
 _LAW_BYTES, _ACTION_BYTES = 800, 150
 """What a law takes beside its evidence: once, and for each of its actions."""
+
+
+def without_snapshot(policy: str) -> Snapshot:
+    """Return what decides while no snapshot is at hand: version 0, uniform over the actions that the caller brings."""
+    return Snapshot(policy, 0, 0, "epsilon_greedy", {"epsilon": 1.0}, (), (), 0.0, None, 0, 0.0)
 
 
 def choose(
@@ -69,6 +74,23 @@ class Chooser:
             if len(items) < len(draws) and len(law.actions) > 1:
                 law = law.without(at)
         return tuple(items)
+
+    def laws(self, context: Context, actions: Sequence[Action | str] | None, taken: Sequence[str]) -> Iterator[Law]:
+        """Yield the law of each item of a slate whose items are `taken`, given those above it.
+
+        Ends with the first item that was not eligible.
+        """
+        law = self.law(context, actions)
+        for position, action in enumerate(taken, 1):
+            yield law
+            if action not in law.actions or position == len(taken) or len(law.actions) == 1:
+                return
+            law = law.without(law.actions.index(action))
+
+    def contributions(self, context: Context, action: Action) -> dict[str, float]:
+        """Return what each feature adds to the action's score; empty where the kind looks at none."""
+        algorithm: object = self._contextual or self._algorithm
+        return algorithm.contributions(context, action) if isinstance(algorithm, Explained) else {}
 
     def propensities(
         self, actions: Sequence[Action | str] | None = None, context: Context | None = None

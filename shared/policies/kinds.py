@@ -9,16 +9,27 @@ from collections.abc import Mapping
 
 from shared.policies.algorithm import ContextualKind, Kind
 from shared.policies.epsilon_greedy import EpsilonGreedy
+from shared.policies.kl_ucb import KlUcb
 from shared.policies.lin_epsilon_greedy import LinEpsilonGreedy
 from shared.policies.lin_softmax import LinSoftmax
 from shared.policies.lin_thompson import LinThompson
 from shared.policies.lin_ucb import LinUcb
 from shared.policies.rand_ucb import RandUcb
+from shared.policies.softmax import Softmax
 from shared.policies.square_cb import SquareCb
 from shared.policies.thompson import Thompson
+from shared.policies.top_two_thompson import TopTwoThompson
 from shared.policies.ucb1 import Ucb1
+from shared.vocabulary import PolicySpec
 
-KINDS: Mapping[str, Kind] = {"epsilon_greedy": EpsilonGreedy, "thompson": Thompson, "ucb1": Ucb1}
+KINDS: Mapping[str, Kind] = {
+    "epsilon_greedy": EpsilonGreedy,
+    "kl_ucb": KlUcb,
+    "softmax": Softmax,
+    "thompson": Thompson,
+    "top_two_thompson": TopTwoThompson,
+    "ucb1": Ucb1,
+}
 """Kinds that look at nothing but the action."""
 
 CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = {
@@ -33,3 +44,9 @@ CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = {
 
 EXPANSIONS: Mapping[str, int] = {"rand_ucb": 64}
 """How many columns the expansion of a kind has where its policy does not say; the other kinds have none."""
+
+
+def completed(spec: PolicySpec) -> dict[str, float]:
+    """Return the policy's parameters with every default that is a number: a snapshot keeps them when a default changes."""
+    kind = KINDS[spec.kind] if spec.features is None else CONTEXTUAL_KINDS[spec.kind]
+    return {name: each.default for name, each in kind.PARAMETERS.items() if each.default is not None} | spec.parameters

@@ -14,6 +14,9 @@ from shared.storage.postgres_connection import Connection, Row
 from shared.storage.queries import queries
 from shared.vocabulary import Action, Context, PolicySpec
 
+Counted = tuple[float | None, float | None]
+"""A reward, and its delay in s; None for none."""
+
 
 class FeaturesOf:
     """Makes outcomes of stored decisions of one policy."""
@@ -42,22 +45,33 @@ class FeaturesOf:
         position: int,
         *,
         shown: bool = False,
-        before: float | None = None,
-        after: float | None = None,
+        before: Counted = (None, None),
+        after: Counted = (None, None),
     ) -> Outcome:
-        """Return what happened to one item of a decision."""
+        """Return what happened to one item of a decision: its reward as counted so far and from now on."""
         action = decision["actions"][position]
-        if not self.are_looked_at:
-            return Outcome(decision["decided_at"], action, shown, before, after)
+        context: Context = decision["context"] if self.are_looked_at else {}
         features: Context = {}
-        if decision["eligible"] is None:
+        if not self.are_looked_at:
+            pass
+        elif decision["eligible"] is None:
             features = self._versions.get(decision["policy_version"], {}).get(action, features)
         else:
             for each in decision["eligible"]:
                 if each["id"] == action:
                     features = each.get("features", features)
                     break
-        return Outcome(decision["decided_at"], action, shown, before, after, decision["context"], features)
+        return Outcome(
+            decision["decided_at"],
+            action,
+            shown,
+            before[0],
+            after[0],
+            context,
+            features,
+            before[1],
+            after[1],
+        )
 
 
 def _features(actions: Sequence[Action]) -> dict[str, Context]:

@@ -13,7 +13,7 @@ from shared.vocabulary import Decision, PolicySpec
 class Learned(msgspec.Struct):
     """What one transaction did; `content` is the snapshot to publish, None where nothing had changed.
 
-    `pending`: how many pending rows were looked at; `more`: whether there may be more of them.
+    `fresh`: the decisions that were archived, `archived` of them; `more`: whether there may be more pending rows.
     """
 
     policy: str
@@ -21,6 +21,7 @@ class Learned(msgspec.Struct):
     snapshot_version: int = 0
     content: bytes | None = None
     archived: int = 0
+    fresh: tuple[Decision, ...] = ()
     feedback: int = 0
     more: bool = False
     accuracy: float | None = None

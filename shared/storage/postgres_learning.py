@@ -21,12 +21,13 @@ from shared.policies.posterior import (
     Posterior,
     decode_posterior,
     encode_posterior,
+    lacks_delays,
     learn,
     merge,
     nothing_learned,
     snapshot_of,
 )
-from shared.policies.rewards import item_rewards
+from shared.policies.rewards import item_delays, item_rewards
 from shared.storage.decision_features import FeaturesOf
 from shared.storage.learning_state import Learned, State, as_row, is_stale, learns_alike
 from shared.storage.postgres_connection import Connection, Row
@@ -79,8 +80,10 @@ class LearningTransaction:
         outcomes = [*shown, *await self._revise(state.spec, features, answered)]
         await self._run("delete_pending", ids=kept)
         await self._run("park_pending", ids=parked)
-        result = Learned(self._policy, archived=len(archived), feedback=len(answered), more=more)
-        if state.learned is not None and not learns_alike(state.learned, state.spec):
+        new = tuple(archived.values())
+        result = Learned(self._policy, archived=len(new), fresh=new, feedback=len(answered), more=more)
+        is_other = state.learned is not None and not learns_alike(state.learned, state.spec)
+        if is_other or lacks_delays(state.posterior, state.spec):
             posterior = await self.refit(state, now)
         elif outcomes or is_stale(state, now):
             posterior = learn(state.posterior, state.spec, outcomes, now)
@@ -214,21 +217,31 @@ class LearningTransaction:
             events[row["decision_id"]].append(Feedback(**row))
         if not events:
             return []
-        counted: dict[tuple[str, int], float] = {
-            (row["decision_id"], row["position"]): row["reward"]
+        counted: dict[tuple[str, int], tuple[float, float | None]] = {
+            (row["decision_id"], row["position"]): (row["reward"], row["delay_s"])
             for row in ([] if anew else await self._by_decision("rewards_of", decisions))
         }
         outcomes = []
         changed = []
         for row in decisions:
-            name = row["decision_id"]
-            rewards = item_rewards(spec, row["decided_at"], row["actions"], events[name]) if name in events else []
-            for position, reward in enumerate(rewards):
-                before = counted.get((name, position))
-                if reward is not None and reward != before:
-                    outcomes.append(features.outcome(row, position, before=before, after=reward))
+            name, at, actions = row["decision_id"], row["decided_at"], row["actions"]
+            if name not in events:
+                continue
+            is_slow = spec.expected_delay_s is not None
+            delays = item_delays(spec, at, actions, events[name]) if is_slow else [None] * len(actions)
+            rewards = item_rewards(spec, at, actions, events[name])
+            for position, after in enumerate(zip(rewards, delays, strict=True)):
+                before = counted.get((name, position), (None, None))
+                if after[0] is not None and after != before:
+                    outcomes.append(features.outcome(row, position, before=before, after=after))
                     changed.append(
-                        {"decided_at": row["decided_at"], "decision_id": name, "position": position, "reward": reward}
+                        {
+                            "decided_at": at,
+                            "decision_id": name,
+                            "position": position,
+                            "reward": after[0],
+                            "delay_s": after[1],
+                        }
                     )
         if changed:
             await self._run("put_rewards", rows=msgspec.json.encode(changed).decode())
@@ -238,7 +251,7 @@ class LearningTransaction:
         """Return the rewards of these decisions as they are counted."""
         by_id = {row["decision_id"]: row for row in decisions}
         return [
-            features.outcome(by_id[row["decision_id"]], row["position"], after=row["reward"])
+            features.outcome(by_id[row["decision_id"]], row["position"], after=(row["reward"], row["delay_s"]))
             for row in await self._by_decision("rewards_of", decisions)
         ]
 

@@ -66,17 +66,18 @@ join feedback on decided_at = to_timestamp(wanted.moment) and decision_id = want
 
 -- name: rewards_of
 -- The rewards of the given decisions as the posterior counts them.
-select decision_id::text as decision_id, position, reward
+select decision_id::text as decision_id, position, reward, delay_s
 from unnest(%(times)s::float8[], %(ids)s::uuid[]) as wanted (moment, name)
 join rewards on decided_at = to_timestamp(wanted.moment) and decision_id = wanted.name
 
 -- name: put_rewards
 -- Note what the posterior counts from now on.
-insert into rewards (decided_at, decision_id, position, reward)
-select to_timestamp(decided_at), decision_id, position, reward
-from json_to_recordset(%(rows)s::json) as r (decided_at float8, decision_id uuid, position smallint, reward float8)
+insert into rewards (decided_at, decision_id, position, reward, delay_s)
+select to_timestamp(decided_at), decision_id, position, reward, delay_s
+from json_to_recordset(%(rows)s::json)
+    as r (decided_at float8, decision_id uuid, position smallint, reward float8, delay_s float8)
 order by decided_at, decision_id, position
-on conflict (decided_at, decision_id, position) do update set reward = excluded.reward
+on conflict (decided_at, decision_id, position) do update set reward = excluded.reward, delay_s = excluded.delay_s
 
 -- name: delete_pending
 -- Learned: nothing is pending about it.
