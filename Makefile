@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start oracles bench-evaluation image image-test e2e clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start oracles bench-evaluation bench-policies image image-test e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -92,6 +92,14 @@ oracles: build/oracles/.installed ## compare the kept numbers of obp and MABWise
 build/oracles/.installed: tests/oracles/requirements.txt
 	$(PYTHON) -m venv build/oracles
 	build/oracles/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench-policies: $(STAMP) build/peers/.installed ## the default contextual policy beside Vowpal Wabbit and MABWiser, with its speed (an hour)
+	$(BIN)/python -m tests.performance.policies
+
+build/peers/.installed: tests/performance/peers.txt
+	$(PYTHON) -m venv build/peers
+	build/peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 image: $(STAMP) ## build the images with docker, podman or buildah (BASE, REPOSITORY, SOURCE), sizes in build/image/

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NoReturn
 
+import msgspec
 from msgspec import UNSET
 
 from functions.control.session_checks import check_sessions
@@ -13,7 +14,7 @@ from shared.edge.decoding import Bounds
 from shared.errors import InvalidInput
 from shared.policies.algorithm import ContextualKind, Kind, SequentialKind
 from shared.policies.features import ACTION_PREFIX
-from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, EXPANSIONS, KINDS, SEQUENTIAL_KINDS
 from shared.policies.q_tables import LEARNING
 from shared.vocabulary import Action, FeatureSpec, PolicySpec, RewardRule
 
@@ -23,6 +24,7 @@ LONGEST_WINDOW_S = 366 * 86_400.0
 SHORTEST_HALF_LIFE_S = 10.0
 LARGEST_REWARD = 1e12
 LARGEST_HASH_DIMENSION = 256
+LARGEST_EXPANSION = 256
 MOST_INTERACTIONS = 64
 LARGEST_DIVERSITY = 100.0
 LARGEST_BASELINE = 0.5
@@ -150,7 +152,16 @@ def _features(body: PolicyIn, bounds: Bounds) -> FeatureSpec | None:
     """Return what the policy looks at: what it says, everything where its kind must look at something, else nothing."""
     features = body.features
     if features is None:
-        return FeatureSpec() if body.kind in CONTEXTUAL_KINDS and body.kind not in KINDS else None
+        if body.kind not in CONTEXTUAL_KINDS or body.kind in KINDS:
+            return None
+        features = FeatureSpec()
+    _check_features(features, bounds)
+    if features.expansion is None:
+        features = msgspec.structs.replace(features, expansion=EXPANSIONS.get(body.kind))
+    return features
+
+
+def _check_features(features: FeatureSpec, bounds: Bounds) -> None:
     for at, name in enumerate(features.per_action or ()):
         bounds.string(name, f"features.per_action[{at}]")
         if name.startswith(ACTION_PREFIX):
@@ -164,7 +175,8 @@ def _features(body: PolicyIn, bounds: Bounds) -> FeatureSpec | None:
         _refuse("features.interactions", f"at most {MOST_INTERACTIONS}")
     if not 1 <= features.hash_dimension <= LARGEST_HASH_DIMENSION:
         _refuse("features.hash_dimension", f"must lie between 1 and {LARGEST_HASH_DIMENSION}")
-    return features
+    if features.expansion is not None and not 0 <= features.expansion <= LARGEST_EXPANSION:
+        _refuse("features.expansion", f"must lie between 0 and {LARGEST_EXPANSION}")
 
 
 def _refuse(field: str, detail: str) -> NoReturn:

@@ -17,6 +17,7 @@ from shared.policies.lin_thompson import LinThompson
 from shared.policies.lin_ucb import LinUcb
 from shared.policies.logistic_thompson import LogisticThompson
 from shared.policies.q_learning import QLearning
+from shared.policies.rand_ucb import RandUcb
 from shared.policies.softmax import Softmax
 from shared.policies.square_cb import SquareCb
 from shared.policies.thompson import Thompson
@@ -39,6 +40,7 @@ CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = {
     "lin_thompson": LinThompson,
     "lin_ucb": LinUcb,
     "logistic_thompson": LogisticThompson,
+    "rand_ucb": RandUcb,
     "softmax": LinSoftmax,
     "square_cb": SquareCb,
 }
@@ -46,6 +48,9 @@ CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = {
 
 SEQUENTIAL_KINDS: Mapping[str, SequentialKind] = {"fitted_q": FittedQ, "q_learning": QLearning}
 """Kinds that look at the state that a session is in, and at what comes after it."""
+
+EXPANSIONS: Mapping[str, int] = {"rand_ucb": 64}
+"""How many columns the expansion of a kind has where its policy does not say; the other kinds have none."""
 
 
 def completed(spec: PolicySpec) -> dict[str, float]:

@@ -24,7 +24,7 @@ from shared.policies.delays import Delays
 from shared.policies.kinds import completed
 from shared.policies.linear_fit import RIDGE, LinearModel, encode_model, fit
 from shared.policies.linear_learning import LinearStatistics, emptied
-from shared.policies.ordered_kinds import learner_of
+from shared.policies.ordered_kinds import LEARNERS
 from shared.policies.silence import answer_rates, silence_weights
 from shared.vocabulary import Context, Estimate, FeatureSpec, PolicySpec, Snapshot, Tally
 
@@ -117,7 +117,7 @@ def learn(posterior: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome], a
             delays.count(counts, index, -weight, outcome.delay_before_s, spec.reward_window_s)
             delays.count(counts, index, weight, outcome.delay_after_s, spec.reward_window_s)
     added = {bucket: {action: Tally(*tally) for action, tally in row.items()} for bucket, row in sums.items()}
-    linear = _learned_linear(aged, spec, outcomes)
+    linear = _learned_linear(aged, spec, outcomes, posterior.as_of)
     arms = arm_sums.counted(aged.arms, spec, outcomes)
     return Posterior(aged.as_of, _added(aged.buckets, added), linear, delays.joined(aged.delays, counts), arms)
 
@@ -195,10 +195,12 @@ def snapshot_of(posterior: Posterior, spec: PolicySpec, snapshot_version: int) -
 
 def _summed_features(spec: PolicySpec) -> FeatureSpec | None:
     """Return what sums are kept of; None for a kind that looks at no features, or learns them in an order."""
-    return spec.features if learner_of(spec) is None else None
+    return spec.features if spec.kind not in LEARNERS else None
 
 
-def _learned_linear(aged: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome]) -> LinearStatistics | None:
+def _learned_linear(
+    aged: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome], before: float
+) -> LinearStatistics | None:
     features = _summed_features(spec)
     if features is None:
         return None
@@ -207,7 +209,7 @@ def _learned_linear(aged: Posterior, spec: PolicySpec, outcomes: Iterable[Outcom
     for outcome in outcomes:
         bucket = _bucket(spec, outcome.decided_at, aged.as_of, _LINEAR_BUCKETS)
         rows.setdefault(bucket, []).append((outcome, _weight(spec, aged.as_of - outcome.decided_at)))
-    return linear_learning.learn(linear, rows, spec.default_reward) if rows else linear
+    return linear_learning.learn(linear, rows, spec.default_reward, before) if rows else linear
 
 
 def _fitted(posterior: Posterior, spec: PolicySpec, weight_of_recent: Callable[[float], float]) -> LinearModel:

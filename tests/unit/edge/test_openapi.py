@@ -93,6 +93,7 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
             "shared": OPTIONAL,
             "interactions": OPTIONAL,
             "hash_dimension": OPTIONAL,
+            "expansion": OPTIONAL,
         },
         "ActionIn": {"id": REQUIRED, "features": OPTIONAL},
     },
