@@ -16,12 +16,12 @@ from shared.edge.contracts import (
     PolicyIn,
     PolicyLine,
     PolicyOut,
-    PolicyPromoted,
     SnapshotOut,
     VersionLine,
     Versions,
 )
 from shared.edge.decoding import Bounds
+from shared.edge.learning_contracts import PolicyPromoted
 from shared.edge.sink import Sink
 from shared.errors import InvalidInput, Unavailable, UnknownPolicy
 from shared.events.types import POLICY_PROMOTED

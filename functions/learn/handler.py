@@ -10,7 +10,7 @@ import asyncio
 import logging
 from time import monotonic
 
-from shared.edge.contracts import LearningDone
+from shared.edge.learning_contracts import LearningDone
 from shared.errors import Unavailable
 from shared.observability.metrics import Metrics
 from shared.ports import Clock

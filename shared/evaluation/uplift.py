@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shared.vocabulary import Uplift
+from shared.evaluation.comparison import Uplift
 
 Floats = npt.NDArray[np.float64]
 

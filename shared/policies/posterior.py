@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from math import floor
 
 import msgspec
 import numpy as np
@@ -20,6 +19,16 @@ from shared.policies import arm_sums, delays, linear_learning
 from shared.policies.arm_sums import ArmSums, Part
 from shared.policies.arrays import encode, read
 from shared.policies.arrival import Arrival
+from shared.policies.buckets import (
+    BUCKETS_PER_WINDOW,
+    LINEAR_BUCKETS,
+    SETTLED,
+    bucket_of,
+    is_over,
+    kept,
+    weight_of,
+    width,
+)
 from shared.policies.delays import Delays
 from shared.policies.kinds import completed
 from shared.policies.linear_fit import RIDGE, LinearModel, encode_model, fit
@@ -28,12 +37,6 @@ from shared.policies.ordered_kinds import LEARNERS
 from shared.policies.silence import answer_rates, silence_weights
 from shared.vocabulary import Context, Estimate, FeatureSpec, PolicySpec, Snapshot, Tally
 
-SETTLED = -1
-"""The bucket of decisions whose age no longer matters."""
-
-_BUCKETS_PER_WINDOW = 64
-_LINEAR_BUCKETS = 16
-"""Fewer, because each holds matrices."""
 _NOTHING = Tally()
 
 
@@ -97,8 +100,8 @@ def learn(posterior: Posterior, spec: PolicySpec, outcomes: Iterable[Outcome], a
     sums: dict[int, dict[str, list[float]]] = {}
     counts: Delays = {}
     for outcome in outcomes:
-        weight = _weight(spec, aged.as_of - outcome.decided_at)
-        index = _bucket(spec, outcome.decided_at, aged.as_of)
+        weight = weight_of(spec, aged.as_of - outcome.decided_at)
+        index = bucket_of(spec, outcome.decided_at, aged.as_of)
         bucket = sums.setdefault(index, {})
         tally = bucket.get(outcome.action)
         if tally is None:
@@ -142,17 +145,17 @@ def advance(posterior: Posterior, spec: PolicySpec, as_of: float) -> Posterior:
     """Return the posterior as seen from `as_of`: everything older by that much, settled where its window is over."""
     if as_of <= posterior.as_of or not posterior.buckets:
         return msgspec.structs.replace(posterior, as_of=max(as_of, posterior.as_of))
-    factor = _weight(spec, as_of - posterior.as_of)
+    factor = weight_of(spec, as_of - posterior.as_of)
     buckets: dict[int, dict[str, Tally]] = {}
     for index, row in posterior.buckets.items():
         aged = row if factor == 1.0 else {action: _scaled(tally, factor) for action, tally in row.items()}
-        buckets = _added(buckets, {_kept(spec, index, as_of): aged})
+        buckets = _added(buckets, {kept(spec, index, as_of): aged})
     linear = posterior.linear
     if linear is not None:
         linear = linear_learning.aged(
-            linear, factor, lambda index: _over(spec, index, as_of, _LINEAR_BUCKETS), spec.default_reward
+            linear, factor, lambda index: is_over(spec, index, as_of, LINEAR_BUCKETS), spec.default_reward
         )
-    counts = delays.aged(posterior.delays, factor, lambda index: _kept(spec, index, as_of))
+    counts = delays.aged(posterior.delays, factor, lambda index: kept(spec, index, as_of))
     return Posterior(as_of, buckets, linear, counts, posterior.arms)
 
 
@@ -207,14 +210,14 @@ def _learned_linear(
     linear = LinearStatistics(features) if aged.linear is None else aged.linear
     rows: dict[int, list[tuple[Outcome, float]]] = {}
     for outcome in outcomes:
-        bucket = _bucket(spec, outcome.decided_at, aged.as_of, _LINEAR_BUCKETS)
-        rows.setdefault(bucket, []).append((outcome, _weight(spec, aged.as_of - outcome.decided_at)))
+        bucket = bucket_of(spec, outcome.decided_at, aged.as_of, LINEAR_BUCKETS)
+        rows.setdefault(bucket, []).append((outcome, weight_of(spec, aged.as_of - outcome.decided_at)))
     return linear_learning.learn(linear, rows, spec.default_reward, before) if rows else linear
 
 
 def _fitted(posterior: Posterior, spec: PolicySpec, weight_of_recent: Callable[[float], float]) -> LinearModel:
     linear = LinearStatistics(spec.features or FeatureSpec()) if posterior.linear is None else posterior.linear
-    width_s = _width(spec, _LINEAR_BUCKETS)
+    width_s = width(spec, LINEAR_BUCKETS)
     sums = linear_learning.total(
         linear, lambda index: weight_of_recent(posterior.as_of - (index + 0.5) * width_s), spec.default_reward
     )
@@ -232,7 +235,7 @@ def arrival_of(posterior: Posterior, spec: PolicySpec) -> Callable[[float], floa
     """Return F: the share of answers, in [0, 1], that have arrived at an age in s; 1 at once unless rewards are slow."""
     if spec.expected_delay_s is None:
         return lambda age_s: 1.0  # noqa: ARG005
-    width_s = _width(spec, _BUCKETS_PER_WINDOW)
+    width_s = width(spec, BUCKETS_PER_WINDOW)
     answers = [
         (spec.reward_window_s if index == SETTLED else posterior.as_of - (index + 1) * width_s, counts)
         for index, counts in sorted(posterior.delays.items())
@@ -245,7 +248,7 @@ def _silence(posterior: Posterior, spec: PolicySpec) -> tuple[dict[int, dict[str
     if spec.expected_delay_s is None:
         return {index: dict.fromkeys(row, 1.0) for index, row in posterior.buckets.items()}, lambda age_s: 1.0  # noqa: ARG005
     share = arrival_of(posterior, spec)
-    width_s = _width(spec, _BUCKETS_PER_WINDOW)
+    width_s = width(spec, BUCKETS_PER_WINDOW)
     shares = np.array(
         [1.0 if index == SETTLED else share(posterior.as_of - (index + 0.5) * width_s) for index in posterior.buckets]
     )
@@ -269,28 +272,6 @@ def _silence(posterior: Posterior, spec: PolicySpec) -> tuple[dict[int, dict[str
 
 def _seed(policy: str, snapshot_version: int) -> int:
     return int.from_bytes(sha256(f"{policy}\0{snapshot_version}".encode()).digest()[:7], "big")
-
-
-def _weight(spec: PolicySpec, age_s: float) -> float:
-    return 1.0 if spec.half_life_s is None else 2.0 ** (-age_s / spec.half_life_s)
-
-
-def _width(spec: PolicySpec, buckets: int) -> float:
-    return spec.reward_window_s / buckets
-
-
-def _bucket(spec: PolicySpec, decided_at: float, as_of: float, buckets: int = _BUCKETS_PER_WINDOW) -> int:
-    if spec.expected_delay_s is None:
-        return SETTLED
-    return _kept(spec, floor(decided_at / _width(spec, buckets)), as_of, buckets)
-
-
-def _kept(spec: PolicySpec, index: int, as_of: float, buckets: int = _BUCKETS_PER_WINDOW) -> int:
-    return SETTLED if index == SETTLED or _over(spec, index, as_of, buckets) else index
-
-
-def _over(spec: PolicySpec, index: int, as_of: float, buckets: int = _BUCKETS_PER_WINDOW) -> bool:
-    return (index + 1) * _width(spec, buckets) + spec.reward_window_s <= as_of
 
 
 def _scaled(tally: Tally, factor: float) -> Tally:

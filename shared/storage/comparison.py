@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from shared.evaluation.comparison import ArmEarned, Comparison
 from shared.evaluation.uplift import Earned, uplift
 from shared.policies.algorithm import FloatArray
 from shared.policies.arm_sums import (
@@ -18,7 +19,6 @@ from shared.policies.arm_sums import (
     WEIGHTS,
     ArmSums,
 )
-from shared.vocabulary import ArmEarned, Comparison
 
 
 def compared(arms: ArmSums | None) -> Comparison | None:

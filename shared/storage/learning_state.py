@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from shared.evaluation.comparison import Comparison
 from shared.identity import route
 from shared.policies.ordered_kinds import orders_alike
 from shared.policies.posterior import Posterior
 from shared.storage.postgres_connection import Row
-from shared.vocabulary import Comparison, Decision, PolicySpec
+from shared.vocabulary import Decision, PolicySpec
 
 
 class Learned(msgspec.Struct):

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from shared.errors import Conflict, UnknownPolicy
+from shared.evaluation.comparison import Comparison
 from shared.identity import policy_key
 from shared.policies.posterior import learn
 from shared.storage.learning_state import Learned, learns_alike
 from shared.storage.postgres_connection import Connection, Pool, Row, connection
 from shared.storage.postgres_learning import LearningTransaction
 from shared.storage.queries import queries
-from shared.vocabulary import Comparison, PolicySpec
+from shared.vocabulary import PolicySpec
 
 
 class Known(NamedTuple):

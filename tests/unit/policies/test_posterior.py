@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.policies.arrival import delay_bin
+from shared.policies.buckets import SETTLED
 from shared.policies.choosing import Chooser
 from shared.policies.kinds import KINDS
 from shared.policies.posterior import (
-    SETTLED,
     Outcome,
     Posterior,
     advance,
