@@ -47,7 +47,10 @@ def _check_steering(body: PolicyIn) -> None:
     if body.steering is None:
         return
     if body.kind in LEARNERS:
-        _refuse("steering", f"{body.kind} looks at what comes later by itself; leave it out")
+        _refuse(
+            "steering",
+            f"{body.kind} learns a model of its own in order, beside which no tables are learned; leave it out",
+        )
     if not 0 < body.steering.weight <= LARGEST_STEERING:
         _refuse("steering.weight", f"must be above 0 and at most {LARGEST_STEERING:g}; leave steering out for none")
     if not 1 <= body.steering.minimum_visits <= MOST_VISITS:

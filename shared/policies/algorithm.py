@@ -70,7 +70,10 @@ class Movable(Protocol):
     """What a kind offers besides where its evidence does not stand in units of reward in every column."""
 
     def moved(self, evidence: FloatArray, shift: FloatArray) -> FloatArray:
-        """Return the evidence of actions that are worth more by `shift`, shape (n_actions,), in units of reward."""
+        """Return the evidence of actions that are worth more by `shift`, shape (n_actions,), in units of reward.
+
+        Asked once for evidence as it was made; `probabilities` takes what comes out, in whatever units it is.
+        """
 
 
 class SequentialAlgorithm(Protocol):

@@ -125,11 +125,9 @@ class Chooser:
                 return law
             return law.of(self._penalties(actions))
         evidence = self._contextual.evidence(context, actions)
-        scores = evidence[:, 0].tolist()
-        if self._helm is not None:
-            evidence = self._moved(evidence, self._helm.shift(self._helm.known_state(context), ids))
+        steered = None if self._helm is None else self._helm.shift(self._helm.known_state(context), ids)
         penalties = self._own_penalties if actions is None else self._penalties(actions)
-        return Law(self, ids, evidence, scores, kept=False, penalties=penalties)
+        return Law(self, ids, evidence, evidence[:, 0].tolist(), kept=False, steered=steered, penalties=penalties)
 
     def _law(self, state: int | None, actions: tuple[str, ...]) -> Law:
         law = self._laws.get((state, actions))
@@ -140,9 +138,8 @@ class Chooser:
             else:
                 assert self._algorithm is not None  # noqa: S101 - for mypy
                 evidence, scores = self._algorithm.evidence(actions), self._algorithm.scores(actions)
-                if self._helm is not None:
-                    evidence = self._moved(evidence, self._helm.shift(state, actions))
-            law = Law(self, actions, evidence, scores, kept=True, penalties=self._penalties(actions))
+            steered = None if self._helm is None else self._helm.shift(state, actions)
+            law = Law(self, actions, evidence, scores, kept=True, steered=steered, penalties=self._penalties(actions))
             self.remember(evidence)
             self._laws[state, actions] = law
         return law
@@ -194,6 +191,7 @@ class Law:
         "_kept",
         "_last",
         "_penalties",
+        "_steered",
         "_without",
         "actions",
         "propensities",
@@ -208,11 +206,12 @@ class Law:
         scores: list[float | None],
         *,
         kept: bool,
+        steered: FloatArray | None = None,
         penalties: Penalties | None = None,
     ) -> None:
         """Reckon the propensities from `evidence`; `kept`: what is worked out of it counts as remembered by `chooser`.
 
-        `penalties`: what actions lose for being like those above; None where a slate need not be diverse.
+        `steered`: how much more each is worth than the evidence says, None for a policy that is not steered. `penalties`: what actions lose for being like those above; None where a slate need not be diverse.
         """
         self._chooser = chooser
         self._kept = kept
@@ -220,7 +219,10 @@ class Law:
         self.actions = actions
         self.scores = scores
         self._penalties = penalties
+        self._steered = steered
         shift = None if penalties is None else penalties.shift
+        if steered is not None:
+            shift = steered if shift is None else steered + shift
         self.propensities: list[float] = chooser.law_of(evidence, shift).tolist()
         self._below = list(accumulate(self.propensities))
         self._last = max(at for at, propensity in enumerate(self.propensities) if propensity > 0)
@@ -232,7 +234,10 @@ class Law:
 
     def of(self, penalties: Penalties | None) -> Law:
         """Return this law where actions have other features than their ids stand for."""
-        return Law(self._chooser, self.actions, self._evidence, self.scores, kept=False, penalties=penalties)
+        steered, scores = self._steered, self.scores
+        return Law(
+            self._chooser, self.actions, self._evidence, scores, kept=False, steered=steered, penalties=penalties
+        )
 
     def without(self, at: int) -> Law:
         """Return the law among the actions that are left when the one at position `at` is taken."""
@@ -243,7 +248,8 @@ class Law:
             actions = self.actions[:at] + self.actions[at + 1 :]
             scores = self.scores[:at] + self.scores[at + 1 :]
             penalties = None if self._penalties is None else self._penalties.without(at)
-            law = Law(self._chooser, actions, evidence, scores, kept=self._kept, penalties=penalties)
+            steered = None if self._steered is None else self._steered[rest]
+            law = Law(self._chooser, actions, evidence, scores, kept=self._kept, steered=steered, penalties=penalties)
             if self._kept:
                 self._chooser.remember(evidence)
             self._without[at] = law

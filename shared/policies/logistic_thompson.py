@@ -48,6 +48,10 @@ class LogisticThompson:
         block[0] = self._reward(prediction.mean * shrinkage(prediction))
         return block.T
 
+    def moved(self, evidence: FloatArray, shift: FloatArray) -> FloatArray:
+        """Return the evidence of actions that are worth more by `shift`: their draws, as rewards, which are in the same order."""
+        return np.column_stack([evidence[:, 0], self._reward(evidence[:, 1:])]) + shift[:, None]
+
     def probabilities(self, evidence: FloatArray) -> FloatArray:
         """Return each action's share of won draws, shape (n_actions,)."""
         wins = np.bincount(evidence.T[1:].argmax(axis=1), minlength=len(evidence))

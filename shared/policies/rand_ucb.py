@@ -47,6 +47,10 @@ class RandUcb:
         prediction = self._predictor.predict(context, actions)
         return np.column_stack([prediction.mean, self._exploration * prediction.spread()])
 
+    def moved(self, evidence: FloatArray, shift: FloatArray) -> FloatArray:
+        """Return the evidence of actions that are worth more by `shift`: their means."""
+        return np.column_stack([evidence[:, 0] + shift, evidence[:, 1]])
+
     def probabilities(self, evidence: FloatArray) -> FloatArray:
         """Return each action's part of the upper envelope, shape (n_actions,)."""
         means, spreads = evidence[:, 0], evidence[:, 1]

@@ -1,4 +1,4 @@
-"""Slates of two, drawn a million times from one law: as `Law.draw` draws them, many at once."""
+"""What the tests of moved evidence share: which columns a kind moves, and slates of two, drawn many at once as `Law.draw` does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,27 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.policies.choosing import Law
+from shared.policies.kinds import SEQUENTIAL_KINDS
+from shared.vocabulary import Snapshot
+
+Floats = npt.NDArray[np.float64]
+
+
+def worth_more(snapshot: Snapshot, evidence: Floats, shift: Floats) -> Floats:
+    """Return the evidence of actions that are worth more by `shift`, in units of reward, shape (n,), kind by kind."""
+    low, high = snapshot.reward_range or (0.0, 1.0)
+    columns = evidence.shape[1]
+    if snapshot.kind == "logistic_thompson":  # draws are log-odds of rewards in the range
+        rewards = low + (high - low) / (1.0 + np.exp(-evidence[:, 1:]))
+        return np.column_stack([evidence[:, 0], rewards + shift[:, None]])
+    by_column = np.ones(columns)
+    if snapshot.kind in {"thompson", "top_two_thompson"}:  # draws of rewards in a range are scaled
+        by_column /= high - low
+    if snapshot.kind == "rand_ucb" or (snapshot.kind in SEQUENTIAL_KINDS and columns == 2):  # spreads, exploration
+        by_column[1] = 0.0
+    if snapshot.kind in SEQUENTIAL_KINDS and columns > 2:  # a score, and the draws of the bandit within
+        by_column[0], by_column[1:] = 0.0, 1.0 / (high - low)
+    return evidence + np.outer(shift, by_column)
 
 
 def places(law: Law, uniforms: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:

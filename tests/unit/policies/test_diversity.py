@@ -15,7 +15,7 @@ from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
 from shared.vocabulary import Action, Context, Diversity, Snapshot
 from tests.unit.policies.episodes import taught
 from tests.unit.policies.histories import ACTIONS, CONTEXT, learned
-from tests.unit.policies.slate_draws import pairs_of
+from tests.unit.policies.slate_draws import pairs_of, worth_more
 from tests.unit.policies.snapshots import snapshot
 from tests.unit.policies.test_draws import N_DRAWS, agrees, uniforms
 
@@ -111,12 +111,6 @@ def test_the_law_of_each_item_is_the_policys_over_moved_evidence(given: Snapshot
     algorithm = bare._contextual or bare._sequential or bare._algorithm
     assert algorithm is not None
     width = 1.0 if given.reward_range is None else given.reward_range[1] - given.reward_range[0]
-    columns = bare.law(CONTEXT, None)._evidence.shape[1]
-    moves = np.full(columns, WEIGHT * width)
-    if given.kind in {"thompson", "top_two_thompson"} and given.reward_range is not None:
-        moves /= width  # draws of rewards in a range are scaled
-    if given.kind in SEQUENTIAL_KINDS:
-        moves[:] = [WEIGHT * width, 0.0][:columns] if columns <= 2 else [0.0, *[WEIGHT] * (columns - 1)]
     for above in permutations(range(len(ACTIONS)), 3):
         law = Chooser(given).law(CONTEXT, None)
         plain = bare.law(CONTEXT, None)
@@ -126,7 +120,7 @@ def test_the_law_of_each_item_is_the_policys_over_moved_evidence(given: Snapshot
             law, plain = law.without(at), plain.without(at)
             taken.append(IDS[place])
             nearest = [max(gower(feature(one), feature(other)) for other in taken) for one in law.actions]
-            evidence = plain._evidence - np.outer(nearest, moves)
+            evidence = worth_more(given, plain._evidence, -WEIGHT * width * np.array(nearest))
             shares = 0.9 * algorithm.probabilities(evidence) + 0.1 / len(nearest)
             np.testing.assert_allclose(law.propensities, shares, atol=1e-12)
             assert law.scores == plain.scores

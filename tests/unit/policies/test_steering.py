@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shared.policies.choosing import Chooser
+from shared.policies.diversity import Likeness
 from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
 from shared.policies.ordered_kinds import LEARNERS, learner_of, orders_alike
 from shared.policies.q_tables import unpack, values_of, visits_of
@@ -17,7 +18,7 @@ from shared.storage.redis_snapshots import decode_snapshot, encode_snapshot
 from shared.vocabulary import Context, Diversity, Snapshot, Steering
 from tests.unit.policies.episodes import STATE, sessions, spec_of
 from tests.unit.policies.histories import ACTIONS, CONTEXT, learned
-from tests.unit.policies.slate_draws import pairs_of
+from tests.unit.policies.slate_draws import pairs_of, worth_more
 from tests.unit.policies.snapshots import snapshot
 from tests.unit.policies.test_draws import N_DRAWS, agrees, uniforms
 
@@ -57,14 +58,12 @@ def test_the_law_is_the_bandits_over_moved_evidence(given: Snapshot) -> None:
     chooser, bare = Chooser(given), Chooser(plain(given))
     algorithm = bare._contextual or bare._algorithm
     assert algorithm is not None
-    width = 1.0 if given.reward_range is None else given.reward_range[1] - given.reward_range[0]
-    beta = given.kind in {"thompson", "top_two_thompson"} and given.reward_range is not None
     for context in STATES:
         values = values_of(ROWS[StateSpace(STATE).state(context)])
         for actions in (None, ["b", "new", "d"]):
             law, unmoved = chooser.law(context, actions), bare.law(context, actions)
             shift = 0.4 * np.array([values.get(action, _initial(given)) for action in law.actions])
-            evidence = unmoved._evidence + (shift / width if beta else shift)[:, None]
+            evidence = worth_more(given, unmoved._evidence, shift)
             shares = 0.9 * algorithm.probabilities(evidence) + 0.1 / len(shift)
             np.testing.assert_allclose(law.propensities, shares, atol=1e-12)
             assert law.scores == unmoved.scores
@@ -132,3 +131,21 @@ def test_a_steered_bandit_learns_the_tables_of_q_learning() -> None:
     for change in others:
         assert not orders_alike(spec, msgspec.structs.replace(spec, **change)), change
     assert not orders_alike(msgspec.structs.replace(spec, steering=None), spec)
+
+
+@every_bandit
+def test_steering_and_diversity_add_up(given: Snapshot) -> None:
+    """Below the first item, evidence is moved by weighted values and by the penalties, at once."""
+    chooser = Chooser(msgspec.structs.replace(given, diversity=Diversity(0.3)))
+    bare = Chooser(plain(given))
+    algorithm = bare._contextual or bare._algorithm
+    assert algorithm is not None
+    width = 1.0 if given.reward_range is None else given.reward_range[1] - given.reward_range[0]
+    values = values_of(ROWS[StateSpace(STATE).state(CONTEXT)])
+    likeness = Likeness(ACTIONS)
+    for at in range(len(ACTIONS)):
+        law, unmoved = chooser.law(CONTEXT, None).without(at), bare.law(CONTEXT, None).without(at)
+        alike = np.delete(likeness.to(at), at)
+        shift = 0.4 * np.array([values.get(action, _initial(given)) for action in law.actions]) - 0.3 * width * alike
+        shares = 0.9 * algorithm.probabilities(worth_more(given, unmoved._evidence, shift)) + 0.1 / len(shift)
+        np.testing.assert_allclose(law.propensities, shares, atol=1e-12)
