@@ -61,7 +61,7 @@ bench-regret: $(STAMP) ## regret of the real loop beside the textbook's (about a
 rollouts: $(STAMP) ## 20 roll-outs at a reward rate of 20 % and a margin of 10 %, on real rows (minutes)
 	$(BIN)/python -m pytest -m slow tests/integration/test_rollouts.py
 
-sequential: $(STAMP) ## Q-learning over 20 seeds on FrozenLake and in a session where the greedy choice is a trap (about 15 minutes)
+sequential: $(STAMP) ## Q-learning over 20 seeds on FrozenLake and in a session where the greedy choice is a trap (about 10 minutes)
 	$(BIN)/python -m pytest -m slow -s -p no:randomly -o faulthandler_timeout=0 tests/unit/policies/test_q_learning.py
 
 bench-cold-start: $(STAMP) ## process start to ready of each function in the image that `make image` made
