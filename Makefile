@@ -2,14 +2,14 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS := framework,local,console,operate,test,lint
+EXTRAS := framework,local,console,export,operate,test,lint
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret rollouts sequential bench-cold-start oracles bench-evaluation image image-test e2e clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start oracles bench-evaluation bench-policies image image-test e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -55,14 +55,29 @@ e2e: manifests ## end-to-end tests on the cluster that KUBECONFIG names, skipped
 bench: $(STAMP) ## serving figures beside functions-framework's, in build/bench/serving.json
 	$(BIN)/python -m tests.performance.bench
 
+bandits: $(STAMP) ## forgetting, slow rewards and fixed draws at full size: many seeds, some minutes
+	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0 -rP tests/unit/policies
+
 bench-regret: $(STAMP) ## regret of the real loop beside the textbook's (about an hour)
 	$(BIN)/python -m tests.performance.regret
 
 rollouts: $(STAMP) ## 20 roll-outs at a reward rate of 20 % and a margin of 10 %, on real rows (minutes)
 	$(BIN)/python -m pytest -m slow tests/integration/test_rollouts.py
 
+audit: $(STAMP) ## 10,000 stored decisions of every kind of policy recompute to the same action and propensity (minutes)
+	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0 tests/integration/test_audit.py
+
+bench-candidates: $(STAMP) ## 600 simulated logs on which candidates learn and are judged: how often intervals hold (minutes)
+	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/console/test_progressive_evaluation.py
+
+bench-health: $(STAMP) ## 1,000 simulated policy versions whose propensities are right: none may alarm (minutes)
+	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/evaluation/test_propensity_health.py
+
 sequential: $(STAMP) ## Q-learning over 20 seeds on FrozenLake and in a session where the greedy choice is a trap (about 10 minutes)
 	$(BIN)/python -m pytest -m slow -s -p no:randomly -o faulthandler_timeout=0 tests/unit/policies/test_q_learning.py
+
+bench-logistic: $(STAMP) ## what logistic Thompson sampling earns and costs beside linear (about 15 minutes)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.performance.logistic
 
 bench-cold-start: $(STAMP) ## process start to ready of each function in the image that `make image` made
 	$(BIN)/python -m tests.performance.cold_start
@@ -77,6 +92,14 @@ oracles: build/oracles/.installed ## compare the kept numbers of obp and MABWise
 build/oracles/.installed: tests/oracles/requirements.txt
 	$(PYTHON) -m venv build/oracles
 	build/oracles/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench-policies: $(STAMP) build/peers/.installed ## the default contextual policy beside Vowpal Wabbit and MABWiser, with its speed (an hour)
+	$(BIN)/python -m tests.performance.policies
+
+build/peers/.installed: tests/performance/peers.txt
+	$(PYTHON) -m venv build/peers
+	build/peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 image: $(STAMP) ## build the images with docker, podman or buildah (BASE, REPOSITORY, SOURCE), sizes in build/image/

@@ -54,6 +54,12 @@ class UnknownPolicy(KnudgeError):
     slug = "unknown-policy"
 
 
+class UnknownDecision(KnudgeError):
+    """No such decision."""
+
+    slug = "unknown-decision"
+
+
 class UnknownDeadLetter(KnudgeError):
     """No such dead letter."""
 

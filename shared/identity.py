@@ -94,6 +94,15 @@ def uniform(key: bytes, policy: str, decision: str, position: int) -> float:
     return (int.from_bytes(digest[:8], "big") >> 11) * 2.0**-53
 
 
+def place(key: bytes, policy: str, unit: str) -> float:
+    """Return where a unit (a user's pseudonym, or a decision id) stands in [0, 1) among all units of a policy, for good.
+
+    Whoever does not know `key` can neither foresee nor steer it. Other policies place the same unit elsewhere.
+    """
+    digest = hmac.digest(key, f"unit {policy}\0{unit}".encode(), "sha256")
+    return (int.from_bytes(digest[:8], "big") >> 11) * 2.0**-53
+
+
 def pseudonym(key: bytes, kind: str, name: str) -> str:
     """Return the keyed pseudonym (32 hexadecimal digits) of a `name` of some `kind`, such as `user` or `session`.
 

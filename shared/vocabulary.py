@@ -47,12 +47,54 @@ class FeatureSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     `shared`: features for which all actions have the same weights; None: all of the action's.
     `interactions`: pairs of features whose product all actions weigh alike. `*` and `action.*` stand for all of a kind.
     `hash_dimension`: into how many columns categories are hashed, 1 to 256.
+    `expansion`: how many random columns let every action's model bend, 0 to 256; None: as many as suit the policy's kind.
     """
 
     per_action: tuple[str, ...] | None = None
     shared: tuple[str, ...] | None = None
     interactions: tuple[tuple[str, str], ...] = ()
     hash_dimension: int = 32
+    expansion: int | None = None
+
+
+class Diversity(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How much the items of a slate shall differ (`shared.policies.diversity`).
+
+    `weight`: > 0 to 100; what an action loses that is wholly like one above it, in widths of the reward range (1 if unbounded).
+    `features`: by which of the actions' features they are compared; None: all of them.
+    """
+
+    weight: float
+    features: tuple[str, ...] | None = None
+
+
+class Steering(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How much a bandit is steered by Q-learning (`shared.policies.steering`).
+
+    `weight`: > 0 to 100; what a unit of Q counts beside a unit of reward. `minimum_visits`: samples below which a state leaves the
+    bandit alone.
+    """
+
+    weight: float
+    minimum_visits: float = 10.0
+
+
+Mode = Literal["serve", "apprentice"]
+"""Of a policy: whether it decides, or the caller's default action is served and it learns beside it."""
+Who = Literal["policy", "baseline", "default_action"]
+"""Who decided: the policy itself, what serves its baseline, or the caller by a default action (in apprentice mode)."""
+
+
+class Baseline(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A share of users that something else than the policy serves, for good.
+
+    `share`: above 0, to 0.5; 0.01 to 0.05 do. `serve`: `uniform` over the eligible actions, the caller's `default_action`, or
+    another `policy`, whose name is `policy`.
+    """
+
+    share: float
+    serve: Literal["uniform", "default_action", "policy"] = "uniform"
+    policy: str | None = None
 
 
 class Cells(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -71,6 +113,8 @@ class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `features`: what a contextual policy looks at; None for one that looks at nothing. `state`: the cells of each feature
     that a state is made of, for a policy that tells states apart; `session_timeout_s`: the pause that ends an episode.
+    `diversity`: None for slates whose items may be as alike as they like. `steering`: None for a policy that Q-learning does
+    not steer. `mode`, `baseline`: who decides (`shared.policies.arms`).
     """
 
     name: str
@@ -86,6 +130,10 @@ class PolicySpec(msgspec.Struct, frozen=True, omit_defaults=True):
     half_life_s: float | None = None
     exploration_floor: float = 0.01
     features: FeatureSpec | None = None
+    diversity: Diversity | None = None
+    steering: Steering | None = None
+    mode: Mode = "serve"
+    baseline: Baseline | None = None
     state: dict[str, Cells] = {}
     session_timeout_s: float = 1800.0
 
@@ -118,6 +166,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     `estimates` holds the policy's own actions first, in the policy's order, then others that callers brought.
     `seed` fixes the posterior draws. `as_of`: the time up to which forgetting and delay were reckoned. `model`: what a kind
     that looks at more than the action has learned, in an encoding of its own; None for the other kinds.
+    `tables`: what steers it.
     """
 
     policy: str
@@ -133,6 +182,11 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     as_of: float
     features: FeatureSpec | None = None
     model: bytes | None = None
+    diversity: Diversity | None = None
+    steering: Steering | None = None
+    mode: Mode = "serve"
+    baseline: Baseline | None = None
+    tables: bytes | None = None
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -143,13 +197,28 @@ class Item(msgspec.Struct, frozen=True):
     score: float | None
 
 
+class ServedBy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who decided in the policy's place, and what the policy would have done.
+
+    `policy`, `snapshot_version`: the other policy's, where one decided; else it was the default action or a uniform draw.
+    `own_propensities`: what the policy itself gave each item, given those above it. `gains`: what the policy believed that its own
+    choice would have gained at each, in units of reward; None where it believed nothing.
+    """
+
+    who: Who
+    policy: str | None = None
+    snapshot_version: int = 0
+    own_propensities: tuple[float, ...] = ()
+    gains: tuple[float | None, ...] = ()
+
+
 class Decision(msgspec.Struct, frozen=True, array_like=True):
     """What was decided, as it is journalled and archived: enough to recompute and to learn from.
 
     `decision_id`: UUIDv8 text, carries time and policy. `eligible`: the actions it chose among, None where they were
     the snapshot's own. `propensities`: one per item, conditional on those above; None where a logged one is unknown.
     `user`, `session`: pseudonyms. `deferred`: counts as shown only once activated. `origin`: who decided.
-    `position`: where a logged one stood on its page.
+    `position`: where a logged one stood on its page. `served_by`: None where the policy itself decided.
     """
 
     decision_id: str
@@ -169,6 +238,7 @@ class Decision(msgspec.Struct, frozen=True, array_like=True):
     actor: str
     default_action: str | None = None
     position: int | None = None
+    served_by: ServedBy | None = None
 
 
 class Feedback(msgspec.Struct, frozen=True):

@@ -7,11 +7,11 @@ ends at the first one that fails: what was sent until then is noted, so the same
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+from functions.console.moment import moment
 
 if TYPE_CHECKING:
     from functions.console.client import Client
@@ -21,8 +21,6 @@ COLUMNS = ("id", "failed_at", "type", "source", "event_id", "destination", "erro
 """What a line holds, before the reason."""
 RETRY_FOR_S = 10.0
 PAGE = 200
-_AGE = re.compile(r"(\d{1,6})([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def add_to(commands: Any, add_url: Callable[[argparse.ArgumentParser], None]) -> None:  # noqa: ANN401
@@ -101,7 +99,7 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--type", metavar="TYPE", help="only events of this type, such as dev.knudge.feedback.given.v1")
     parser.add_argument(
         "--since",
-        type=_moment,
+        type=moment,
         metavar="WHEN",
         help="only what failed since: an age (30m, 6h, 2d) or a moment (2026-11-25T04:00:00Z)",
     )
@@ -178,20 +176,3 @@ def _positive(text: str) -> int:
         return int(text)
     message = f"{text!r} is not a whole number of at least 1"
     raise argparse.ArgumentTypeError(message)
-
-
-def _moment(text: str) -> str:
-    """Return a moment, RFC 3339, from an age or a moment with a zone."""
-    age = _AGE.fullmatch(text)
-    try:
-        moment = (
-            datetime.now(UTC) - timedelta(**{_UNITS[age.group(2)]: int(age.group(1))})
-            if age
-            else datetime.fromisoformat(text)
-        )
-    except (ValueError, OverflowError):
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        message = f"{text!r} is neither an age such as 6h nor a moment with a zone"
-        raise argparse.ArgumentTypeError(message)
-    return moment.isoformat()

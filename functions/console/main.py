@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from functions.console import dead_letters, revisions
+from functions.console import audit, dead_letters, evaluate, explain, export, health, revisions
 from shared.errors import KnudgeError
 
 DEFAULT_URL = "http://localhost:8080"
+_EXTRAS = {"matplotlib": "console", "rich": "console", "pyarrow": "export"}
 _FAILED = 1
 _INTERRUPTED = 130
 
@@ -31,9 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("functions."):
             return _complain(f"there is no function {arguments.name!r}")
-        if error.name not in {"matplotlib", "rich"}:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
             raise
-        return _complain(f"this command needs {error.name}: install knudge with its 'console' extra")
+        return _complain(f"this command needs {error.name}: install knudge with its '{extra}' extra")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
         return _FAILED
@@ -75,6 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     dead_letters.add_to(commands, _add_url)
+    explain.add_to(commands, _add_url)
+    audit.add_to(commands)
+    health.add_to(commands, _add_url)
+    export.add_to(commands)
+    evaluate.add_to(commands)
     return parser
 
 

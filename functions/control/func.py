@@ -10,9 +10,11 @@ from typing import NamedTuple
 import msgspec
 
 from functions.control.dead_letters import Letters
+from functions.control.explaining import Explainer
 from functions.control.handler import Operators
 from shared.edge.contracts import Policies, PolicyIn, PolicyOut, Versions
 from shared.edge.decoding import decode, decode_arguments
+from shared.edge.explanations import Explanation, WatchedPropensities
 from shared.edge.function import Call, Function, Route
 from shared.edge.http import HttpRequest, Reply, json_reply
 from shared.edge.letters import CloudEventIn, DeadLetterOut, DeadLetterReplayed, DeadLetters, DeadLettersAsked
@@ -34,6 +36,7 @@ class Desk(NamedTuple):
 
     policies: Operators
     letters: Letters
+    explainer: Explainer
 
 
 @asynccontextmanager
@@ -42,7 +45,11 @@ async def _opening(settings: Settings, metrics: Metrics) -> AsyncIterator[Desk]:
     sink = Sink("control", settings, metrics)
     async with open_pool(settings.database_url, _POOL) as pool:
         try:
-            yield Desk(Operators(settings, pool, client, sink, time), Letters(settings, metrics, pool, sink))
+            yield Desk(
+                Operators(settings, pool, client, sink, time),
+                Letters(settings, metrics, pool, sink),
+                Explainer(settings, pool),
+            )
         finally:
             await sink.close()
             await client.aclose()
@@ -69,6 +76,14 @@ async def _versions(desk: Desk, call: Call) -> Reply:
 async def _promote(desk: Desk, call: Call) -> Reply:
     version = _number(call, "version")
     return json_reply(_encode(await desk.policies.promote(call.variables["name"], version, call.caller)))
+
+
+async def _explain(desk: Desk, call: Call) -> Reply:
+    return json_reply(_encode(await desk.explainer.explain(call.variables["decision_id"])))
+
+
+async def _propensities(desk: Desk, call: Call) -> Reply:
+    return json_reply(_encode(await desk.explainer.propensities(call.variables["name"])))
 
 
 async def _keep_letters(desk: Desk, call: Call) -> Reply:
@@ -109,6 +124,8 @@ door = Function(
         Route("GET", "/v1/policies/{name}", _get, None, PolicyOut),
         Route("GET", "/v1/policies/{name}/versions", _versions, None, Versions),
         Route("POST", "/v1/policies/{name}/versions/{version}/promote", _promote, None, PolicyOut),
+        Route("GET", "/v1/policies/{name}/propensities", _propensities, None, WatchedPropensities),
+        Route("GET", "/v1/decisions/{decision_id}/explanation", _explain, None, Explanation),
         Route("POST", "/v1/dead-letters", _keep_letters, CloudEventIn, media="application/cloudevents+json"),
         Route("GET", "/v1/dead-letters", _letters, None, DeadLetters, asks=DeadLettersAsked),
         Route("GET", "/v1/dead-letters/{id}", _letter, None, DeadLetterOut),

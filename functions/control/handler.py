@@ -16,14 +16,14 @@ from shared.edge.contracts import (
     PolicyIn,
     PolicyLine,
     PolicyOut,
-    PolicyPromoted,
     SnapshotOut,
     VersionLine,
     Versions,
 )
 from shared.edge.decoding import Bounds
+from shared.edge.learning_contracts import PolicyPromoted
 from shared.edge.sink import Sink
-from shared.errors import Unavailable
+from shared.errors import InvalidInput, Unavailable, UnknownPolicy
 from shared.events.types import POLICY_PROMOTED
 from shared.policies.choosing import Chooser
 from shared.ports import Clock
@@ -54,6 +54,7 @@ class Operators:
     async def write(self, name: str, body: PolicyIn, caller: Caller) -> tuple[PolicyOut, bool]:
         """Write a new version, active at once; return it and whether the policy is new."""
         spec = spec_of(name, body, self._bounds)
+        await self._check_baseline(spec)
         written, learned, new = await self._store.write(spec, caller.name, self._clock())
         await self._publish(learned, written.version, caller)
         out = _policy_out(written, active=True)
@@ -64,13 +65,19 @@ class Operators:
         """Make a version the active one again."""
         learned = await self._store.promote(name, version, caller.name, self._clock())
         await self._publish(learned, version, caller)
-        spec, active, _ = await self._store.read(name, version)
-        return _with(_policy_out(spec, active=active), learning="refitting" if learned.content is None else "inherited")
+        known = await self._store.read(name, version)
+        out = _policy_out(known.spec, active=known.active)
+        return _with(out, learning="refitting" if learned.content is None else "inherited")
 
     async def read(self, name: str) -> PolicyOut:
         """Return the active version and what it has learned."""
-        spec, active, content = await self._store.read(name)
-        return _with(_policy_out(spec, active=active), snapshot=_snapshot_out(content) if content else UNSET)
+        known = await self._store.read(name)
+        out = _policy_out(known.spec, active=known.active)
+        return _with(
+            out,
+            snapshot=_snapshot_out(known.content) if known.content else UNSET,
+            comparison=known.comparison or UNSET,
+        )
 
     async def versions(self, name: str) -> Versions:
         """Return every version, newest first."""
@@ -84,6 +91,14 @@ class Operators:
     async def all(self) -> Policies:
         """Return every policy."""
         return Policies([PolicyLine(**row) for row in await self._store.all()])
+
+    async def _check_baseline(self, spec: PolicySpec) -> None:
+        if spec.baseline is None or spec.baseline.policy is None:
+            return
+        try:
+            await self._store.read(spec.baseline.policy)
+        except UnknownPolicy as error:
+            raise InvalidInput(error.detail, field="baseline.policy") from error
 
     async def _publish(self, learned: Learned, version: int, caller: Caller) -> None:
         """Put the snapshot into Redis; where Redis is away the learner does so once it is back: the truth is written."""
@@ -116,6 +131,10 @@ def _policy_out(spec: PolicySpec, *, active: bool) -> PolicyOut:
         half_life_s=spec.half_life_s,
         exploration_floor=spec.exploration_floor,
         features=spec.features,
+        diversity=spec.diversity,
+        steering=spec.steering,
+        mode=spec.mode,
+        baseline=spec.baseline,
         state=spec.state,
         session_timeout_s=spec.session_timeout_s,
     )

@@ -8,7 +8,7 @@ from typing import NoReturn
 from shared.edge.contracts import PolicyIn
 from shared.edge.decoding import Bounds
 from shared.errors import InvalidInput
-from shared.policies.ordered_kinds import LEARNERS
+from shared.policies.ordered_kinds import LEARNERS, learner_named
 from shared.policies.state_space import StateSpace
 from shared.vocabulary import Cells
 
@@ -16,12 +16,15 @@ MOST_STATES = 100_000
 """How many states a policy may tell apart; only those that are visited take room."""
 MOST_CELLS = 500
 """The same for the cells of all features together, where they add up."""
+LARGEST_STEERING = 100.0
+MOST_VISITS = 1e9
 LONGEST_TIMEOUT_S = 7 * 86_400.0
 
 
 def check_sessions(body: PolicyIn, bounds: Bounds) -> None:
     """Check `state` and `session_timeout_s`; raises `InvalidInput` or `TooLarge` with the field."""
-    learner = LEARNERS.get(body.kind)
+    _check_steering(body)
+    learner = learner_named(body.kind, is_steered=body.steering is not None)
     if not 1 <= body.session_timeout_s <= LONGEST_TIMEOUT_S:
         _refuse("session_timeout_s", f"must lie between 1 and {LONGEST_TIMEOUT_S:g}")
     if learner is None or "state" not in learner.FIELDS:
@@ -38,6 +41,17 @@ def check_sessions(body: PolicyIn, bounds: Bounds) -> None:
         _refuse("state", f"makes {space.n_columns:,} cells; at most {MOST_CELLS}")
     if not learner.OFFLINE and space.size > MOST_STATES:
         _refuse("state", f"makes {space.size:,} states; at most {MOST_STATES:,}")
+
+
+def _check_steering(body: PolicyIn) -> None:
+    if body.steering is None:
+        return
+    if body.kind in LEARNERS:
+        _refuse("steering", f"{body.kind} looks at what comes later by itself; leave it out")
+    if not 0 < body.steering.weight <= LARGEST_STEERING:
+        _refuse("steering.weight", f"must be above 0 and at most {LARGEST_STEERING:g}; leave steering out for none")
+    if not 1 <= body.steering.minimum_visits <= MOST_VISITS:
+        _refuse("steering.minimum_visits", f"must lie between 1 and {MOST_VISITS:g}")
 
 
 def _check_cells(field: str, cells: Cells, bounds: Bounds) -> None:

@@ -11,13 +11,7 @@ from datetime import datetime
 
 import msgspec
 
-from shared.edge.contracts import (
-    ActivationAnswer,
-    FeedbackAnswer,
-    FeedbackIn,
-    LoggedAnswer,
-    LoggedDecision,
-)
+from shared.edge.contracts import ActivationAnswer, FeedbackAnswer, FeedbackIn, LoggedAnswer, LoggedDecision
 from shared.edge.decoding import Bounds
 from shared.errors import InvalidInput, KnudgeError, Unavailable, UnknownPolicy
 from shared.identity import RANDOM_BITS, content_identity, decision_id, policy_key, pseudonym, route

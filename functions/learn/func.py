@@ -9,10 +9,10 @@ from time import time
 import msgspec
 
 from functions.learn.handler import Learner
-from shared.edge.contracts import LearningDue
 from shared.edge.decoding import decode
 from shared.edge.function import EventRoute, Function
 from shared.edge.http import HttpRequest, Reply
+from shared.edge.learning_contracts import LearningDue
 from shared.errors import UnknownPolicy
 from shared.events.cloudevents import Event
 from shared.events.types import LEARNING_DUE, PING

@@ -10,13 +10,14 @@ import asyncio
 import logging
 from time import monotonic
 
-from shared.edge.contracts import LearningDone
+from shared.edge.learning_contracts import LearningDone
 from shared.errors import Unavailable
 from shared.observability.metrics import Metrics
 from shared.ports import Clock
 from shared.settings import Settings
 from shared.storage.learning_state import Learned
 from shared.storage.postgres_connection import Pool, connection
+from shared.storage.postgres_health import watch
 from shared.storage.postgres_learning import LearningTransaction
 from shared.storage.postgres_retention import drop_expired
 from shared.storage.publication import publish_all, publish_missing
@@ -135,9 +136,12 @@ class Learner:
             work = LearningTransaction(lent, policy)
             state = await work.lock()
             learned = await work.learn(state, journal.decisions, self._clock(), PENDING_AT_ONCE)
+            health = await watch(lent, policy, learned.fresh)
         size = len(learned.content or b"")
         self._not_before[policy] = began + max(self._interval_s, size / PUBLISHED_BYTES_PER_S)
         self._count(learned)
+        if health is not None:
+            self._metrics.watch(policy, health.highest, alarm=health.is_alarming())
         if away is not None:
             raise away
         if journal.last is not None:
@@ -152,6 +156,12 @@ class Learner:
         self._metrics.feedback_processed.inc("learned", by=learned.feedback)
         if learned.accuracy is not None:
             self._metrics.model_accuracy.set(learned.accuracy, learned.policy)
+        comparison = learned.comparison
+        if comparison is not None and comparison.uplift is not None:
+            for bound in ("value", "low", "high"):
+                self._metrics.uplift.set(getattr(comparison.uplift, bound), learned.policy, bound)
+        if comparison is not None and comparison.agreement is not None:
+            self._metrics.agreement.set(comparison.agreement, learned.policy)
         if learned.archived or learned.feedback:
             _log.info(
                 "learned",

@@ -15,13 +15,14 @@ import msgspec
 
 from shared.edge.contracts import ActionsIn, RecommendAnswer, RecommendRequest
 from shared.edge.decoding import Bounds
-from shared.errors import Conflict, InvalidInput, KnudgeError, NotBootstrapped
-from shared.identity import RANDOM_BITS, content_identity, decision_id, policy_key, pseudonym, uniform
+from shared.errors import Conflict, InvalidInput, KnudgeError, NotBootstrapped, UnknownPolicy
+from shared.identity import RANDOM_BITS, content_identity, decision_id, place, policy_key, pseudonym, uniform
 from shared.observability.metrics import Metrics
-from shared.policies.choosing import Chooser
+from shared.policies.arms import check_default, is_plain, served_by, stand_in, who_decides
+from shared.policies.choosing import Chooser, without_snapshot
 from shared.ports import Journal, Snapshots, Wakes
 from shared.settings import Settings
-from shared.vocabulary import Action, Caller, Decision, Snapshot
+from shared.vocabulary import Action, Caller, Decision, Item, ServedBy
 
 _log = logging.getLogger(__name__)
 _answer = msgspec.json.Encoder()
@@ -43,6 +44,7 @@ class Recommender:
         self._journal = journal
         self._wakes = wakes
         self._metrics = metrics
+        self._uniform = Chooser(without_snapshot(""))
         self._logs_decisions = settings.log_level.lower() == "debug"
 
     async def recommend(self, request: RecommendRequest, caller: Caller) -> RecommendAnswer:
@@ -55,6 +57,8 @@ class Recommender:
         else:
             self._metrics.snapshot_misses += 1
             chooser = await self._snapshots.find(request.policy)
+        if chooser is not None and chooser.snapshot.baseline is not None:
+            await self._find_baseline(chooser)
         if request.request_id is not None:
             answer = await self._once(request, caller, chooser)
         else:
@@ -74,7 +78,9 @@ class Recommender:
             try:
                 self._check(request)
                 chooser = self._snapshots.held(request.policy) or await self._snapshots.find(request.policy)
-                self._eligible(request, chooser)
+                eligible = self._eligible(request, chooser)
+                if chooser is not None:
+                    check_default(chooser.snapshot, eligible, request.default_action, request.count)
             except KnudgeError as error:
                 error.field = f"requests[{at}].{error.field}"
                 raise
@@ -107,14 +113,19 @@ class Recommender:
     ) -> tuple[Decision, RecommendAnswer]:
         eligible = self._eligible(request, chooser)
         if chooser is None:
-            chooser = _uniform(request.policy)
+            chooser = Chooser(without_snapshot(request.policy))
         snapshot = chooser.snapshot
         several = request.count > 1
         now_us = time_ns() // 1000
         random = int.from_bytes(os.urandom(5), "big") & _RANDOM_MASK
         decided = decision_id(policy_key(request.policy), now_us, random, several=several)
         draws = [uniform(self._key, request.policy, decided, position) for position in range(request.count)]
-        items = chooser.choose(request.context, eligible, draws)
+        user = self._pseudonym("user", request.user_id)
+        other: ServedBy | None = None
+        if is_plain(snapshot):
+            items = chooser.choose(request.context, eligible, draws)
+        else:
+            items, other = self._decide_by_arm(request, chooser, eligible, draws, user or decided)
         decision = Decision(
             decided,
             request.policy,
@@ -124,7 +135,7 @@ class Recommender:
             tuple([item.propensity for item in items]),
             eligible,
             request.context,
-            self._pseudonym("user", request.user_id),
+            user,
             self._pseudonym("session", request.session_id),
             request.defer_activation,
             not snapshot.snapshot_version,
@@ -132,6 +143,7 @@ class Recommender:
             self._revision,
             caller.name,
             request.default_action,
+            served_by=other,
         )
         for action in decision.actions:
             self._metrics.select(
@@ -146,7 +158,42 @@ class Recommender:
             snapshot.snapshot_version,
             items,
             False,
+            "policy" if other is None else other.who,
         )
+
+    def _decide_by_arm(
+        self,
+        request: RecommendRequest,
+        chooser: Chooser,
+        eligible: tuple[Action, ...] | None,
+        draws: list[float],
+        unit: str,
+    ) -> tuple[tuple[Item, ...], ServedBy | None]:
+        """Let the policy, its baseline or the caller decide, whichever it is for this unit."""
+        snapshot = chooser.snapshot
+        check_default(snapshot, eligible, request.default_action, request.count)
+        who = who_decides(snapshot, place(self._key, request.policy, unit))
+        if who == "policy":
+            return chooser.choose(request.context, eligible, draws), None
+        baseline = snapshot.baseline
+        decider: Chooser | str = self._uniform
+        if request.default_action is not None and (
+            who == "default_action" or (baseline is not None and baseline.serve == "default_action")
+        ):
+            decider = request.default_action
+        elif baseline is not None and baseline.policy is not None:
+            decider = self._snapshots.held(baseline.policy) or self._uniform
+        items, propensities, gains = stand_in(chooser, decider, request.context, eligible, draws)
+        return items, served_by(who, decider, propensities, gains)
+
+    async def _find_baseline(self, chooser: Chooser) -> None:
+        """See to it that the snapshot of the policy that serves the baseline is in memory; without it, uniform draws do."""
+        baseline = chooser.snapshot.baseline
+        if baseline is not None and baseline.policy is not None and self._snapshots.held(baseline.policy) is None:
+            try:
+                await self._snapshots.find(baseline.policy)
+            except UnknownPolicy:
+                _log.warning("the baseline's policy is unknown", extra={"knudge": {"policy": baseline.policy}})
 
     def _eligible(self, request: RecommendRequest, chooser: Chooser | None) -> tuple[Action, ...] | None:
         """Return the actions to choose among, None for the snapshot's own; an id alone means the snapshot's of that name."""
@@ -216,8 +263,3 @@ class Recommender:
 
 _SIDE_BY_SIDE = 32
 _RANDOM_MASK = (1 << RANDOM_BITS) - 1
-
-
-def _uniform(policy: str) -> Chooser:
-    """Return what decides while no snapshot is at hand."""
-    return Chooser(Snapshot(policy, 0, 0, "epsilon_greedy", {"epsilon": 1.0}, (), (), 0.0, None, 0, 0.0))

@@ -12,10 +12,10 @@ from time import time
 import msgspec
 
 from functions.train.handler import Trainer
-from shared.edge.contracts import TrainingRequested
 from shared.edge.decoding import decode
 from shared.edge.function import EventRoute, Function
 from shared.edge.http import HttpRequest, Reply
+from shared.edge.learning_contracts import TrainingRequested
 from shared.edge.sink import Sink
 from shared.events.cloudevents import Event
 from shared.events.types import PING, TRAINING_REQUESTED

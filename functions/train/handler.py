@@ -15,7 +15,7 @@ from time import monotonic
 
 import msgspec
 
-from shared.edge.contracts import RequestIdentity, TrainedPolicy, TrainingFinished
+from shared.edge.learning_contracts import RequestIdentity, TrainedPolicy, TrainingFinished
 from shared.edge.sink import Sink
 from shared.errors import Unavailable, UnknownPolicy
 from shared.events.types import TRAINING_FINISHED

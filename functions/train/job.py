@@ -23,8 +23,8 @@ from pathlib import Path
 import msgspec
 
 from functions.train.func import door, train
-from shared.edge.contracts import TrainingRequested
 from shared.edge.http import Reply, WholeRequest
+from shared.edge.learning_contracts import TrainingRequested
 from shared.errors import InvalidInput, Misconfigured
 from shared.events.cloudevents import STRUCTURED, binary_headers, new_event
 from shared.events.types import TRAINING_REQUESTED

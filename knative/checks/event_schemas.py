@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from shared.edge import contracts
+from shared.edge import contracts, learning_contracts
 from shared.events import types
 
 FOLDER = Path(__file__).resolve().parents[2] / "eventing/schemas"
@@ -24,10 +24,10 @@ DATA: dict[str, type[msgspec.Struct]] = {
     types.RECOMMENDATION_MADE: contracts.RecommendAnswer,
     types.FEEDBACK_GIVEN: contracts.FeedbackIn,
     types.DECISION_LOGGED: contracts.LoggedDecision,
-    types.LEARNING_DUE: contracts.LearningDue,
-    types.TRAINING_REQUESTED: contracts.TrainingRequested,
-    types.TRAINING_FINISHED: contracts.TrainingFinished,
-    types.POLICY_PROMOTED: contracts.PolicyPromoted,
+    types.LEARNING_DUE: learning_contracts.LearningDue,
+    types.TRAINING_REQUESTED: learning_contracts.TrainingRequested,
+    types.TRAINING_FINISHED: learning_contracts.TrainingFinished,
+    types.POLICY_PROMOTED: learning_contracts.PolicyPromoted,
 }
 """The structure of each type's data. A PingSource's own type has none: whoever takes it looks at no data."""
 

@@ -12,7 +12,19 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from shared.vocabulary import Cells, Context, FeatureSpec, Item, RewardRule
+from shared.evaluation.comparison import Comparison
+from shared.vocabulary import (
+    Baseline,
+    Cells,
+    Context,
+    Diversity,
+    FeatureSpec,
+    Item,
+    Mode,
+    RewardRule,
+    Steering,
+    Who,
+)
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=1)]
@@ -47,7 +59,8 @@ class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True):
 class RecommendAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was chosen. `propensity` is conditional on the items above.
 
-    `degraded`: made without a snapshot, or not known to be journalled, so that it may not be learned from.
+    `degraded`: made without a snapshot, or not known to be journalled, so that it may not be learned from. `served_by`: who decided,
+    left out where it was the policy itself.
     """
 
     decision_id: str
@@ -56,6 +69,7 @@ class RecommendAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     snapshot_version: int
     items: tuple[Item, ...]
     degraded: bool
+    served_by: Who = "policy"
 
 
 class RecommendBatch(msgspec.Struct, forbid_unknown_fields=True):
@@ -144,6 +158,10 @@ class PolicyIn(msgspec.Struct, forbid_unknown_fields=True):
     half_life_s: float | None = None
     exploration_floor: float = 0.01
     features: FeatureSpec | None = None
+    diversity: Diversity | None = None
+    steering: Steering | None = None
+    mode: Mode = "serve"
+    baseline: Baseline | None = None
     state: dict[str, Cells] = {}
     session_timeout_s: float = 1800.0
 
@@ -174,7 +192,7 @@ class ActionOut(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PolicyOut(msgspec.Struct, frozen=True):
-    """A version of a policy as it was written, whether it is active, and what it has learned."""
+    """A version of a policy as it was written, whether it is active, what it has learned, and how it does beside its baseline."""
 
     name: str
     version: int
@@ -190,10 +208,15 @@ class PolicyOut(msgspec.Struct, frozen=True):
     half_life_s: float | None
     exploration_floor: float
     features: FeatureSpec | None = None
+    diversity: Diversity | None = None
+    steering: Steering | None = None
+    mode: Mode = "serve"
+    baseline: Baseline | None = None
     state: dict[str, Cells] = {}
     session_timeout_s: float = 1800.0
     learning: Literal["new", "inherited", "refitting"] | UnsetType = UNSET
     snapshot: SnapshotOut | UnsetType = UNSET
+    comparison: Comparison | UnsetType = UNSET
 
 
 class PolicyLine(msgspec.Struct, frozen=True):
@@ -226,60 +249,6 @@ class Versions(msgspec.Struct, frozen=True):
 
     policy: str
     versions: list[VersionLine]
-
-
-class LearningDue(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
-    """Data of `learning.due`: the policy to learn for; none for all of them (a sweep)."""
-
-    policy: str | None = None
-
-
-class LearningDone(msgspec.Struct, frozen=True):
-    """What a learning run took in."""
-
-    policies: int
-    decisions: int
-    feedback: int
-
-
-class TrainingRequested(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Data of `training.requested`: the policy to train; none for all of them."""
-
-    policy: str | None = None
-
-
-class TrainedPolicy(msgspec.Struct, frozen=True):
-    """What training made of one policy: the snapshot it published, from how many decisions of the history."""
-
-    policy: str
-    policy_version: int
-    snapshot_version: int
-    decisions: int
-    duration_s: float
-
-
-class RequestIdentity(msgspec.Struct, frozen=True):
-    """The event that asked for a training."""
-
-    source: str
-    id: str
-
-
-class TrainingFinished(msgspec.Struct, frozen=True):
-    """Data of `training.finished`. `duration_s`: from the first run's start to the end of the last."""
-
-    request: RequestIdentity
-    outcome: Literal["refitted"]
-    policies: tuple[TrainedPolicy, ...]
-    duration_s: float
-
-
-class PolicyPromoted(msgspec.Struct, frozen=True):
-    """Data of `policy.promoted`."""
-
-    policy: str
-    version: int
-    actor: str
 
 
 class Health(msgspec.Struct, frozen=True):

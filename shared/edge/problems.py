@@ -18,6 +18,7 @@ STATUSES: Mapping[type[errors.KnudgeError], int] = {
     errors.UnknownEventType: 422,
     errors.UnknownRoute: 404,
     errors.UnknownPolicy: 404,
+    errors.UnknownDecision: 404,
     errors.UnknownDeadLetter: 404,
     errors.WrongMethod: 405,
     errors.Conflict: 409,

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from shared.edge.contracts import LearningDue
+from shared.edge.learning_contracts import LearningDue
 from shared.errors import SinkUnavailable
 from shared.events.cloudevents import binary_headers, new_event
 from shared.events.types import LEARNING_DUE

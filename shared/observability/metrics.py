@@ -101,6 +101,28 @@ class Metrics:
         self.model_accuracy = Family(
             "gauge", "model_accuracy_ratio", "Share of the rewards' variance that the means explain", "policy"
         )
+        self.propensity_mismatch = Family(
+            "gauge",
+            "propensity_mismatch",
+            "1 where actions are not chosen as often as their propensities say",
+            "policy",
+        )
+        self.propensity_evidence = Family(
+            "gauge", "propensity_evidence_nats", "Log evidence against the propensities, at most so far", "policy"
+        )
+        self.uplift = Family(
+            "gauge",
+            "policy_uplift",
+            "Mean reward of an item less that of the baseline (an apprentice's: of the default action), and its interval",
+            "policy",
+            "bound",
+        )
+        self.agreement = Family(
+            "gauge",
+            "apprentice_agreement_ratio",
+            "How often an apprentice would have chosen the default action",
+            "policy",
+        )
         self.events_failed = Family("counter", "events_failed", "Events that the sink did not take", "type")
         self.dead_letters = Family("counter", "dead_letters", "Dead letters by what became of them", "outcome")
 
@@ -113,6 +135,11 @@ class Metrics:
             if key not in values and len(values) >= MOST_LABELS + MOST_OTHERS:
                 key = (OTHER, OTHER)
         values[key] += 1
+
+    def watch(self, policy: str, evidence: float, *, alarm: bool) -> None:
+        """Take the health of a policy's propensities."""
+        self.propensity_mismatch.set(float(alarm), policy)
+        self.propensity_evidence.set(evidence, policy)
 
     def families(self) -> tuple[list[Family], list[LatencyFamily]]:
         """Return every metric as it stands."""

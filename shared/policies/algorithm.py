@@ -8,7 +8,7 @@ the items that a slate already holds, and asks again. Probabilities leave out th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -41,6 +41,17 @@ class Algorithm(Protocol):
         """Return what the algorithm thinks of each action, in units of reward; None where it has not been tried."""
 
 
+@runtime_checkable
+class Explained(Protocol):
+    """What a kind of policy that looks at features offers besides, for explanations."""
+
+    def contributions(self, context: Context, action: Action | str) -> dict[str, float]:
+        """Return what each feature (by its name; `action.` before an action's own) adds to the score of an action.
+
+        The contributions sum to the score; what belongs to no feature has a name in parentheses.
+        """
+
+
 class ContextualAlgorithm(Protocol):
     """One kind of policy that looks at the context and at the actions' features, compiled for one snapshot."""
 
@@ -52,6 +63,14 @@ class ContextualAlgorithm(Protocol):
 
     def probabilities(self, evidence: FloatArray) -> FloatArray:
         """Return the probability of each row's action among the given rows, shape (n_actions,), summing to 1."""
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """What a kind offers besides where its evidence does not stand in units of reward in every column."""
+
+    def moved(self, evidence: FloatArray, shift: FloatArray) -> FloatArray:
+        """Return the evidence of actions that are worth more by `shift`, shape (n_actions,), in units of reward."""
 
 
 class SequentialAlgorithm(Protocol):

@@ -5,24 +5,32 @@ The law of one item is the algorithm's, mixed with the exploration floor f over 
     p(a) = (1 - f) * p_algorithm(a) + f / n,
 
 and the choice inverts its distribution function at one uniform number. A slate draws its items one after another,
-each from the law among what is left, so a propensity is conditional on the items above it.
+each from the law among what is left, so a propensity is conditional on the items above it. Where the policy wants them
+diverse, what the algorithm knows of each is moved before each draw (`diversity`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from shared.errors import InvalidInput
-from shared.policies.algorithm import FloatArray
+from shared.policies.algorithm import Explained, FloatArray, Movable, scale
+from shared.policies.diversity import Penalties
 from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
+from shared.policies.steering import Helm
 from shared.vocabulary import Action, Context, Item, Snapshot
 
 _REMEMBERED_BYTES = 8 << 20
 """How large the laws of subsets and of slates' later positions may grow before a chooser starts afresh."""
 _LAW_BYTES, _ACTION_BYTES = 800, 150
 """What a law takes beside its evidence: once, and for each of its actions."""
+
+
+def without_snapshot(policy: str) -> Snapshot:
+    """Return what decides while no snapshot is at hand: version 0, uniform over the actions that the caller brings."""
+    return Snapshot(policy, 0, 0, "epsilon_greedy", {"epsilon": 1.0}, (), (), 0.0, None, 0, 0.0)
 
 
 def choose(
@@ -56,13 +64,16 @@ class Chooser:
         sequential = SEQUENTIAL_KINDS.get(snapshot.kind)
         self._sequential = None if sequential is None else sequential(snapshot)
         self._algorithm = KINDS[snapshot.kind](snapshot) if not (self._contextual or self._sequential) else None
+        self._helm = None if snapshot.steering is None else Helm(snapshot, snapshot.steering)
+        self._diversity = snapshot.diversity
+        self._own_penalties = self._penalties(snapshot.actions)
         if self.actions and self._contextual is None:
             self._law(None, self.actions)
 
     @property
     def looks_at_context(self) -> bool:
         """Whether propensities depend on the context."""
-        return self._algorithm is None
+        return self._algorithm is None or self._helm is not None
 
     def choose(
         self, context: Context, actions: Sequence[Action | str] | None, draws: Sequence[float]
@@ -76,6 +87,23 @@ class Chooser:
             if len(items) < len(draws) and len(law.actions) > 1:
                 law = law.without(at)
         return tuple(items)
+
+    def laws(self, context: Context, actions: Sequence[Action | str] | None, taken: Sequence[str]) -> Iterator[Law]:
+        """Yield the law of each item of a slate whose items are `taken`, given those above it.
+
+        Ends with the first item that was not eligible.
+        """
+        law = self.law(context, actions)
+        for position, action in enumerate(taken, 1):
+            yield law
+            if action not in law.actions or position == len(taken) or len(law.actions) == 1:
+                return
+            law = law.without(law.actions.index(action))
+
+    def contributions(self, context: Context, action: Action) -> dict[str, float]:
+        """Return what each feature adds to the action's score; empty where the kind looks at none."""
+        algorithm: object = self._contextual or self._algorithm
+        return algorithm.contributions(context, action) if isinstance(algorithm, Explained) else {}
 
     def propensities(
         self, actions: Sequence[Action | str] | None = None, context: Context | None = None
@@ -91,9 +119,17 @@ class Chooser:
             detail = "no action is eligible"
             raise InvalidInput(detail, field="actions")
         if self._contextual is None:
-            return self._law(None if self._sequential is None else self._sequential.known_state(context), ids)
+            stateful = self._helm or self._sequential
+            law = self._law(None if stateful is None else stateful.known_state(context), ids)
+            if self._diversity is None or actions is None or all(self._is_own(action) for action in actions):
+                return law
+            return law.of(self._penalties(actions))
         evidence = self._contextual.evidence(context, actions)
-        return Law(self, ids, evidence, evidence[:, 0].tolist(), kept=False)
+        scores = evidence[:, 0].tolist()
+        if self._helm is not None:
+            evidence = self._moved(evidence, self._helm.shift(self._helm.known_state(context), ids))
+        penalties = self._own_penalties if actions is None else self._penalties(actions)
+        return Law(self, ids, evidence, scores, kept=False, penalties=penalties)
 
     def _law(self, state: int | None, actions: tuple[str, ...]) -> Law:
         law = self._laws.get((state, actions))
@@ -104,10 +140,22 @@ class Chooser:
             else:
                 assert self._algorithm is not None  # noqa: S101 - for mypy
                 evidence, scores = self._algorithm.evidence(actions), self._algorithm.scores(actions)
-            law = Law(self, actions, evidence, scores, kept=True)
+                if self._helm is not None:
+                    evidence = self._moved(evidence, self._helm.shift(state, actions))
+            law = Law(self, actions, evidence, scores, kept=True, penalties=self._penalties(actions))
             self.remember(evidence)
             self._laws[state, actions] = law
         return law
+
+    def _penalties(self, actions: Sequence[Action | str]) -> Penalties | None:
+        if self._diversity is None:
+            return None
+        given = [self.own.get(action) or Action(action) if isinstance(action, str) else action for action in actions]
+        return Penalties(self._diversity, scale(self.snapshot)[1], given)
+
+    def _is_own(self, action: Action | str) -> bool:
+        """Tell whether an action has the features that its id alone would stand for."""
+        return isinstance(action, str) or action.features == (self.own.get(action.id) or action).features
 
     def remember(self, evidence: FloatArray) -> None:
         """Make room for the law of `evidence`: forget every law that was kept ready, where there is none left."""
@@ -117,18 +165,40 @@ class Chooser:
             self._laws.clear()  # the laws of later positions hang on these
             self._bytes = size
 
-    def law_of(self, evidence: FloatArray) -> FloatArray:
-        """Return the probabilities of the rows of `evidence`, floor included, shape (n_actions,)."""
+    def law_of(self, evidence: FloatArray, shift: FloatArray | None = None) -> FloatArray:
+        """Return the probabilities of the rows of `evidence`, floor included, shape (n_actions,).
+
+        `shift`: how much more each is worth than the evidence says, in units of reward.
+        """
         floor = self.snapshot.exploration_floor
         algorithm = self._contextual or self._sequential or self._algorithm
         assert algorithm is not None  # noqa: S101 - for mypy
+        evidence = self._moved(evidence, shift)
         return (1.0 - floor) * algorithm.probabilities(evidence) + floor / len(evidence)
+
+    def _moved(self, evidence: FloatArray, shift: FloatArray | None) -> FloatArray:
+        """Return the evidence of actions that are worth more by `shift`, in units of reward (None: nothing)."""
+        if shift is None:
+            return evidence
+        algorithm: object = self._contextual or self._sequential or self._algorithm
+        return algorithm.moved(evidence, shift) if isinstance(algorithm, Movable) else evidence + shift[:, None]
 
 
 class Law:
     """The distribution over one set of eligible actions."""
 
-    __slots__ = ("_below", "_chooser", "_evidence", "_kept", "_last", "_without", "actions", "propensities", "scores")
+    __slots__ = (
+        "_below",
+        "_chooser",
+        "_evidence",
+        "_kept",
+        "_last",
+        "_penalties",
+        "_without",
+        "actions",
+        "propensities",
+        "scores",
+    )
 
     def __init__(
         self,
@@ -138,14 +208,20 @@ class Law:
         scores: list[float | None],
         *,
         kept: bool,
+        penalties: Penalties | None = None,
     ) -> None:
-        """Reckon the propensities from `evidence`; `kept`: what is worked out of it counts as remembered by `chooser`."""
+        """Reckon the propensities from `evidence`; `kept`: what is worked out of it counts as remembered by `chooser`.
+
+        `penalties`: what actions lose for being like those above; None where a slate need not be diverse.
+        """
         self._chooser = chooser
         self._kept = kept
         self._evidence = evidence
         self.actions = actions
         self.scores = scores
-        self.propensities: list[float] = chooser.law_of(evidence).tolist()
+        self._penalties = penalties
+        shift = None if penalties is None else penalties.shift
+        self.propensities: list[float] = chooser.law_of(evidence, shift).tolist()
         self._below = list(accumulate(self.propensities))
         self._last = max(at for at, propensity in enumerate(self.propensities) if propensity > 0)
         self._without: dict[int, Law] = {}
@@ -153,6 +229,10 @@ class Law:
     def draw(self, uniform: float) -> int:
         """Return the position of the action whose share of [0, 1) holds `uniform`; never one of probability 0."""
         return min(bisect_right(self._below, uniform), self._last)
+
+    def of(self, penalties: Penalties | None) -> Law:
+        """Return this law where actions have other features than their ids stand for."""
+        return Law(self._chooser, self.actions, self._evidence, self.scores, kept=False, penalties=penalties)
 
     def without(self, at: int) -> Law:
         """Return the law among the actions that are left when the one at position `at` is taken."""
@@ -162,7 +242,8 @@ class Law:
             evidence = self._evidence[rest]
             actions = self.actions[:at] + self.actions[at + 1 :]
             scores = self.scores[:at] + self.scores[at + 1 :]
-            law = Law(self._chooser, actions, evidence, scores, kept=self._kept)
+            penalties = None if self._penalties is None else self._penalties.without(at)
+            law = Law(self._chooser, actions, evidence, scores, kept=self._kept, penalties=penalties)
             if self._kept:
                 self._chooser.remember(evidence)
             self._without[at] = law

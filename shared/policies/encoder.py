@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.policies.algorithm import FloatArray
-from shared.policies.encoding import Block, Encoding
+from shared.policies.encoding import ONE, Block, Encoding
+from shared.policies.expansion import Expansion, expanded
 from shared.policies.features import NUMERIC, Seen, Terms, own_terms, reads_context, shared_terms
 from shared.vocabulary import Action, Context, FeatureSpec
 
@@ -33,12 +34,13 @@ class Encoder:
         own, shared = (
             (np.zeros(1 + encoding.own.width), np.zeros(encoding.shared.width)) if missing is None else missing
         )
-        self._nothing_own, self._nothing_shared = own.copy(), shared.copy()
+        self._nothing_own, self._nothing_shared = own[: 1 + encoding.own.width].copy(), shared.copy()
         self._nothing_own[0] = 1.0
         self._own = _BlockEncoder(encoding.own, first=1)
         self._shared = _BlockEncoder(encoding.shared, first=0)
         self._has_context_in_shared = reads_context(spec)
         self._plans: dict[tuple[str, ...], _Plan | None] = {}
+        self._expansion = None if encoding.expansion is None else _Expander(encoding.own, encoding.expansion)
 
     @property
     def shared_is_fixed(self) -> bool:
@@ -46,7 +48,11 @@ class Encoder:
         return not self._has_context_in_shared
 
     def own(self, context: Context) -> FloatArray:
-        """Return the own block of a context, shape (1 + own.width,); its first column is 1."""
+        """Return the own block of a context, shape (own_width,); its first column is 1."""
+        row = self._own_row(context)
+        return row if self._expansion is None else np.append(row, self._expansion.columns(row[None, :])[0])
+
+    def _own_row(self, context: Context) -> FloatArray:
         row = self._nothing_own.copy()
         plan = self._plan(tuple(context))
         if plan is not None and NUMERIC.issuperset(map(type, context.values())):
@@ -67,7 +73,7 @@ class Encoder:
         return rows
 
     def rows(self, seen: Seen) -> tuple[FloatArray, FloatArray]:
-        """Return both blocks of what was seen: shapes (n, 1 + own.width), (n, shared.width)."""
+        """Return both blocks of what was seen: shapes (n, own_width), (n, shared.width)."""
         own = np.tile(self._nothing_own, (len(seen.contexts), 1))
         for group in seen.groups:
             plan = None if group.numbers is None else self._plan(group.names)
@@ -81,7 +87,7 @@ class Encoder:
         if shared.size:
             for row, context, features in zip(shared, seen.contexts, seen.features, strict=True):
                 self._shared.write(row, shared_terms(self._spec, context, features))
-        return own, shared
+        return own if self._expansion is None else np.hstack([own, self._expansion.columns(own)]), shared
 
     def own_names(self, context: Context) -> dict[int, str]:
         """Return what stands in the columns of a context's own block, the first excepted, by column."""
@@ -101,6 +107,25 @@ class Encoder:
                 plan = self._own.plan(names)
             self._plans[names] = plan
         return plan
+
+
+class _Expander:
+    """Finds the inputs of an expansion among the columns of ones and own block."""
+
+    def __init__(self, block: Block, expansion: Expansion) -> None:
+        self._expansion = expansion
+        first, given = 1 + block.width - block.hashed, block.centred_by()
+        places = [each.place for each in expansion.inputs]
+        self._columns = np.array([1 + at if at >= 0 else first - 1 - at for at in places], dtype=np.intp)
+        gaps = [at >= 0 and given[at] != ONE for at in places]
+        self._given = np.array(
+            [1 + given[at] if gap else 0 for at, gap in zip(places, gaps, strict=True)], dtype=np.intp
+        )
+        self._has_gaps = any(gaps)
+
+    def columns(self, rows: FloatArray) -> FloatArray:
+        given = rows[:, self._given] if self._has_gaps else None
+        return expanded(self._expansion, rows[:, self._columns], given)
 
 
 class _Plan:

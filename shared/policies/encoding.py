@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.policies.expansion import Expansion, Input, input_of
 from shared.policies.features import Seen, Terms, is_named, own_terms, reads_context, shared_terms
 from shared.vocabulary import FeatureSpec
 
@@ -71,15 +72,48 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Encoding(msgspec.Struct, frozen=True, array_like=True):
-    """The columns of both blocks; the own block has the column of ones before these."""
+    """The columns of both blocks; the own block has the column of ones before these, and those of `expansion` after them."""
 
     own: Block = Block()
     shared: Block = Block()
+    expansion: Expansion | None = None
+
+    @property
+    def own_width(self) -> int:
+        """Return the number of columns of the whole own block."""
+        return 1 + self.own.width + (0 if self.expansion is None else self.expansion.size)
+
+    def own_sources(self, earlier: Encoding) -> NDArray[np.intp]:
+        """Return for each column of the whole own block where it stood in an earlier encoding, or `ZERO`."""
+        block = self.own.sources(earlier.own)
+        block = np.where(block >= 0, block + 1, np.where(block == ONE, 0, ZERO))
+        size = 0 if self.expansion is None else self.expansion.size
+        added = np.full(size, ZERO) if earlier.expansion is None else 1 + earlier.own.width + np.arange(size)
+        return np.concatenate([np.zeros(1, dtype=np.intp), block, added])
 
 
 def joined(one: Encoding, other: Encoding) -> Encoding:
     """Return the encoding that both have grown into; raises `ValueError` where a column means different things in them."""
-    return Encoding(_joined(one.own, other.own), _joined(one.shared, other.shared))
+    if one.expansion is not None and other.expansion is not None and one.expansion != other.expansion:
+        msg = "two encodings disagree about the columns of their expansion"
+        raise ValueError(msg)
+    return Encoding(_joined(one.own, other.own), _joined(one.shared, other.shared), one.expansion or other.expansion)
+
+
+def inputs_of(block: Block, gram: NDArray[np.float64]) -> tuple[Input, ...]:
+    """Return what an expansion can look at: the columns of the own block that vary, by the pooled `gram` of ones and block."""
+    given = block.centred_by()
+    found = [
+        input_of(place, gram[0, 1 + place], gram[1 + place, 1 + place], gram[given[place] + 1, given[place] + 1])
+        if given[place] != ONE
+        else input_of(place, gram[0, 1 + place], gram[1 + place, 1 + place], gram[0, 0])
+        for place in range(len(block.numbers))
+    ]
+    first = 1 + block.width - block.hashed
+    found += [
+        input_of(-1 - at, gram[0, first + at], gram[first + at, first + at], gram[0, 0]) for at in range(block.hashed)
+    ]
+    return tuple([each for each in found if each is not None])
 
 
 def discover(spec: FeatureSpec, encoding: Encoding, seen: Seen, *, is_first: bool) -> Encoding:
@@ -103,7 +137,11 @@ def discover(spec: FeatureSpec, encoding: Encoding, seen: Seen, *, is_first: boo
                 shared.look(shared_terms(spec, context, features))
     n = len(seen.contexts)
     dimension = spec.hash_dimension
-    return Encoding(own.block(n, dimension, is_first=is_first), shared.block(n, dimension, is_first=is_first))
+    return Encoding(
+        own.block(n, dimension, is_first=is_first),
+        shared.block(n, dimension, is_first=is_first),
+        encoding.expansion,
+    )
 
 
 class _Census:

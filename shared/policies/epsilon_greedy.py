@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import numpy as np
-
-from shared.policies.algorithm import FloatArray, Parameter, equal_shares, parameter, scale
+from shared.policies.algorithm import FloatArray, Parameter, equal_shares, parameter
+from shared.policies.means import MEAN_PARAMETERS, Means
 from shared.vocabulary import Snapshot
 
 
@@ -25,26 +24,17 @@ class EpsilonGreedy:
     NEEDS_RANGE: ClassVar[bool] = False
     PARAMETERS: ClassVar[Mapping[str, Parameter]] = {
         "epsilon": Parameter(0.1, 0.0, 1.0, "probability of choosing uniformly"),
-        "prior_mean": Parameter(None, -1e9, 1e9, "mean before any reward; the middle of the range, 0 if unbounded"),
-        "prior_weight": Parameter(1.0, 1e-6, 1e6, "how many rewards the prior mean is worth"),
+        **MEAN_PARAMETERS,
     }
 
     def __init__(self, snapshot: Snapshot) -> None:
         """Compile a snapshot: one mean per action it knows."""
-        low, width = scale(snapshot)
-        middle = low + width / 2 if snapshot.reward_range is not None else 0.0
-        prior_mean = snapshot.parameters.get("prior_mean", middle)
-        prior_weight = parameter(snapshot, self.PARAMETERS, "prior_weight")
         self._epsilon = parameter(snapshot, self.PARAMETERS, "epsilon")
-        self._prior_mean = prior_mean
-        self._means = {
-            known.action: (known.total + prior_weight * prior_mean) / (known.weight + prior_weight)
-            for known in snapshot.estimates
-        }
+        self._means = Means(snapshot)
 
     def evidence(self, actions: Sequence[str]) -> FloatArray:
         """Return the means, shape (n_actions, 1)."""
-        return np.array([[self._means.get(action, self._prior_mean)] for action in actions])
+        return self._means.column(actions)
 
     def probabilities(self, evidence: FloatArray) -> FloatArray:
         """Return the closed form above, shape (n_actions,)."""
@@ -53,4 +43,4 @@ class EpsilonGreedy:
 
     def scores(self, actions: Sequence[str]) -> list[float | None]:
         """Return the estimated means."""
-        return [self._means.get(action, self._prior_mean) for action in actions]
+        return [*self._means.of(actions)]

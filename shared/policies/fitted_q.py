@@ -59,6 +59,12 @@ class FittedQ:
         rows: FloatArray = values[[self._at.get(action, worst) for action in actions]][:, None]
         return rows
 
+    def moved(self, evidence: FloatArray, shift: FloatArray) -> FloatArray:
+        """Return the evidence of actions that are worth more by `shift`: their values, or the bandit's draws."""
+        if evidence.shape[1] > 1:
+            return np.column_stack([evidence[:, 0], self._bandit.moved(evidence[:, 1:], shift)])
+        return evidence + shift[:, None]
+
     def probabilities(self, evidence: FloatArray) -> FloatArray:
         """Return the closed form above, or the bandit's shares of won draws, shape (n_actions,)."""
         if evidence.shape[1] > 1:

@@ -41,6 +41,10 @@ class LinThompson:
         prediction = self._predictor.predict(context, actions)
         return self._predictor.draws(prediction, actions, self._exploration).T
 
+    def contributions(self, context: Context, action: Action | str) -> dict[str, float]:
+        """Return what each feature adds to the mean, in units of reward."""
+        return self._predictor.contributions(context, action)
+
     def probabilities(self, evidence: FloatArray) -> FloatArray:
         """Return each action's share of won draws, shape (n_actions,)."""
         wins = np.bincount(evidence.T[1:].argmax(axis=1), minlength=len(evidence))

@@ -40,6 +40,10 @@ class LinUcb:
         prediction = self._predictor.predict(context, actions)
         return np.column_stack([prediction.mean, prediction.mean + self._exploration * prediction.spread()])
 
+    def contributions(self, context: Context, action: Action | str) -> dict[str, float]:
+        """Return what each feature adds to the mean, in units of reward."""
+        return self._predictor.contributions(context, action)
+
     def probabilities(self, evidence: FloatArray) -> FloatArray:
         """Return 1 for the best action, shared where several are best, shape (n_actions,)."""
         index = evidence[:, 1]

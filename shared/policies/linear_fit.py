@@ -24,6 +24,7 @@ so that nothing needs tuning to a task's scale.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -41,6 +42,10 @@ LINEAR_PARAMETERS: Mapping[str, Parameter] = {
 """Parameters of every kind that stands on this model."""
 LEAST_DEVIATION = 1e-9
 """Below this standard deviation, in anchored units, a column says nothing and is not divided by it."""
+EXPANSION_RIDGES = (0.3, 1.0, 3.0)
+"""The ridges of an expansion's columns, for each there is, among which the data choose; or none of these columns at all."""
+LEAST_KURTIC = 3.0**-0.25
+"""The least that the fourth-moment scale can be, in standard deviations: that of a column of two values, equally often."""
 PRIOR_REWARDS = 2.0
 """How many rewards the first guess of the noise is worth."""
 
@@ -86,77 +91,143 @@ def decode_model(content: bytes) -> LinearModel:
 
 def fit(sums: Sums, encoding: Encoding, ridge: float, reward_range: tuple[float, float] | None) -> LinearModel:
     """Return the posterior that follows from `sums`. Before any reward, its mean is the middle of the range, 0 without one."""
-    own_centre, own_scale, shared_centre, shared_scale = _standards(sums, encoding)
-    gram, cross, response, shared_gram, shared_response = _standardised(
-        sums, _turn_own(encoding.own, own_centre, own_scale), _turn_shared(encoding.shared, shared_centre, shared_scale)
+    own_centre, own_scale, shared_centre, shared_scale = standards(sums, encoding)
+    gram, cross, response, shared_gram, shared_response = standardised(
+        sums, turn_own(encoding.own, own_centre, own_scale), turn_shared(encoding.shared, shared_centre, shared_scale)
     )
-    k, d = response.shape
-    s = len(shared_response)
-    own_ridge = np.full(d, ridge * max(d - 1, 1))
+    (k, d), s = response.shape, len(shared_response)
+    size = 0 if encoding.expansion is None else encoding.expansion.size
+    linear = d - size
+    own_ridge = np.full(d, ridge * max(linear - 1, 1))
     own_ridge[0] = 1.0
-    inverse = np.linalg.inv(gram + np.diag(own_ridge)) if k else np.zeros((0, d, d))
-    inverse = (inverse + inverse.transpose(0, 2, 1)) / 2
-    loadings = inverse @ cross
-    reduced = shared_gram + ridge * max(s, 1) * np.eye(s) - np.einsum("kds,kdt->st", cross, loadings)
-    shared_inverse = np.linalg.inv(reduced)
-    middle = 0.0 if reward_range is None else (reward_range[0] + reward_range[1]) / 2
-    start, shared = np.zeros(d), np.zeros(s)
-    for _ in range(2 if s else 1):  # the start takes away what the shared block explains, which depends on the start
-        left = response - cross @ shared
-        earned = np.einsum("kj,kj->", inverse[:, 0, :], left)
-        start[0] = (earned + middle) / ((1.0 - inverse[:, 0, 0]).sum() + 1.0)
-        right = response + own_ridge * start
-        coefficients = np.einsum("kij,kj->ki", inverse, right)
-        moved = shared_response - np.einsum("kds,kd->s", cross, coefficients)
-        shared = shared_inverse @ moved
-    rewards = float(gram[:, 0, 0].sum())
-    unexplained = float(
-        sums.squares.sum() + k * start[0] ** 2 - np.einsum("kd,kd->", right, coefficients) - moved @ shared
+    system = _System(
+        gram, cross, response, shared_gram, shared_response, float(sums.squares.sum()), _guess(sums, reward_range)
     )
-    noise = (PRIOR_REWARDS * _largest_variance(sums, reward_range) + max(unexplained, 0.0)) / (PRIOR_REWARDS + rewards)
+    shared_ridge = ridge * max(s, 1)
+    best = _solved(system.cut(linear), own_ridge[:linear], shared_ridge)
+    for each in EXPANSION_RIDGES if size and k else ():
+        own_ridge[linear:] = each * size
+        other = _solved(system, own_ridge.copy(), shared_ridge)
+        best = other if other.evidence > best.evidence else best
+    if len(best.own_ridge) < d:
+        encoding = msgspec.structs.replace(encoding, expansion=None)
+        d, own_centre, own_scale = linear, own_centre[:linear], own_scale[:linear]
+    noise = best.noise
+    inverse = np.linalg.inv(best.precision) if k else np.zeros((0, d, d))
+    inverse = (inverse + inverse.transpose(0, 2, 1)) / 2
     rows, columns = np.triu_indices(d)
     spreads = noise * inverse[:, rows, columns] * np.where(rows == columns, 1.0, 2.0)
     factor: FloatArray = np.zeros((s, s))
     if s:
-        factor = np.linalg.cholesky(noise * (shared_inverse + shared_inverse.T) / 2).astype(np.float64)
+        factor = np.linalg.cholesky(noise * (best.shared_inverse + best.shared_inverse.T) / 2).astype(np.float64)
     return LinearModel(
         encoding,
         own_centre,
         own_scale,
         shared_centre,
         shared_scale,
-        start,
-        noise / own_ridge,
+        best.start,
+        noise / best.own_ridge,
         sums.actions,
-        coefficients,
+        best.coefficients,
         spreads,
-        loadings,
-        shared,
+        best.loadings,
+        best.shared,
         factor,
         noise,
-        rewards,
+        float(gram[:, 0, 0].sum()),
     )
 
 
-def _largest_variance(sums: Sums, reward_range: tuple[float, float] | None) -> float:
-    """Return how much a reward may vary: half the range, squared; without a range, how much those that were seen do."""
+class _System(NamedTuple):
+    """The standardised sums, the sum of squared rewards, and the `guess`: mean and variance of a reward before any is known."""
+
+    gram: FloatArray
+    cross: FloatArray
+    response: FloatArray
+    shared_gram: FloatArray
+    shared_response: FloatArray
+    squares: float
+    guess: tuple[float, float]
+
+    def cut(self, d: int) -> _System:
+        """Return the system of the first d own columns."""
+        return self._replace(gram=self.gram[:, :d, :d], cross=self.cross[:, :d], response=self.response[:, :d])
+
+
+class _Solved(NamedTuple):
+    """The posterior for one choice of ridges, and the logarithm of its marginal likelihood, up to a constant."""
+
+    own_ridge: FloatArray
+    precision: FloatArray
+    loadings: FloatArray
+    start: FloatArray
+    coefficients: FloatArray
+    shared: FloatArray
+    shared_inverse: FloatArray
+    noise: float
+    evidence: float
+
+
+def _solved(system: _System, own_ridge: FloatArray, shared_ridge: float) -> _Solved:
+    gram, cross, response, shared_gram, shared_response, squares, (middle, largest) = system
+    (k, d), s = response.shape, len(shared_response)
+    precision = gram + np.diag(own_ridge)
+    first = np.zeros((k, d, 1))
+    first[:, 0] = 1.0
+    solved = np.linalg.solve(precision, np.concatenate([cross, response[:, :, None], first], axis=2))
+    loadings, plain, first_column = solved[:, :, :s], solved[:, :, s], solved[:, :, s + 1]
+    reduced = shared_gram + shared_ridge * np.eye(s) - np.einsum("kds,kdt->st", cross, loadings)
+    shared_inverse = np.linalg.inv(reduced)
+    start, shared = np.zeros(d), np.zeros(s)
+    for _ in range(2 if s else 1):  # the start takes away what the shared block explains, which depends on the start
+        left = response - cross @ shared
+        earned = np.einsum("kj,kj->", first_column, left)
+        start[0] = (earned + middle) / ((1.0 - first_column[:, 0]).sum() + 1.0)
+        coefficients = plain + start[0] * first_column
+        moved = shared_response - np.einsum("kds,kd->s", cross, coefficients)
+        shared = shared_inverse @ moved
+    rewards = float(gram[:, 0, 0].sum())
+    right = np.einsum("kd,kd->", response, coefficients) + start[0] * coefficients[:, 0].sum()
+    unexplained = float(squares + k * start[0] ** 2 - right - moved @ shared)
+    noise = (PRIOR_REWARDS * largest + max(unexplained, 0.0)) / (PRIOR_REWARDS + rewards)
+    volume = _log_determinant(precision) - k * np.log(own_ridge).sum() + _log_determinant(reduced)
+    evidence = -0.5 * (volume - s * np.log(shared_ridge)) - 0.5 * (PRIOR_REWARDS + rewards) * np.log(noise)
+    return _Solved(own_ridge, precision, loadings, start, coefficients, shared, shared_inverse, noise, float(evidence))
+
+
+def _log_determinant(matrices: FloatArray) -> float:
+    """Return the sum of the logarithms of the determinants of positive definite matrices, shape (.., d, d)."""
+    if not matrices.size:
+        return 0.0
+    return 2.0 * float(np.log(np.diagonal(np.linalg.cholesky(matrices), axis1=-2, axis2=-1)).sum())
+
+
+def _guess(sums: Sums, reward_range: tuple[float, float] | None) -> tuple[float, float]:
+    """Return the middle of the range and the largest variance in it; without a range, 0 and the variance of what was seen."""
     if reward_range is not None:
-        return ((reward_range[1] - reward_range[0]) / 2) ** 2
+        return (reward_range[0] + reward_range[1]) / 2, ((reward_range[1] - reward_range[0]) / 2) ** 2
     n = float(sums.gram[:, 0, 0].sum())
     variance = float(sums.squares.sum()) / n - (float(sums.response[:, 0].sum()) / n) ** 2 if n > 0 else 0.0
-    return variance if variance > 0 else 1.0
+    return 0.0, variance if variance > 0 else 1.0
 
 
-def _standards(sums: Sums, encoding: Encoding) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def standards(sums: Sums, encoding: Encoding) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return centre and scale of the columns of both blocks: of numbers where they are given; the others stay as they are."""
     _, shared_gram, _ = with_ones(sums)
-    own_centre, own_scale = _standard(encoding.own, sums.gram.sum(axis=0), first=1, one=0)
-    shared_centre, shared_scale = _standard(encoding.shared, shared_gram, first=0, one=len(shared_gram) - 1)
+    own_centre, own_scale = _standard(encoding.own, sums.gram.sum(axis=0), sums.moments, first=1, one=0)
+    shared_centre, shared_scale = _standard(encoding.shared, shared_gram, None, first=0, one=len(shared_gram) - 1)
     return own_centre, own_scale, shared_centre[:-1], shared_scale[:-1]
 
 
-def _standard(block: Block, gram: FloatArray, first: int, one: int) -> tuple[FloatArray, FloatArray]:
-    """Return centre and scale of each column of `gram`, where the block's begin at `first` and the column of ones is `one`."""
+def _standard(
+    block: Block, gram: FloatArray, moments: FloatArray | None, first: int, one: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return centre and scale of each column of `gram`, where the block's begin at `first` and the column of ones is `one`.
+
+    The scale is the standard deviation; with `moments`, (E (x - centre)^4 / 3)^(1/4), which is the same for a Normal column, and
+    larger for one that is rarely far from its centre: a unit of a rare column is not worth more than that of the others.
+    """
     centre, scale = np.zeros(len(gram)), np.ones(len(gram))
     given = block.centred_by()
     given = np.where(given == ONE, one, given + first)
@@ -164,12 +235,17 @@ def _standard(block: Block, gram: FloatArray, first: int, one: int) -> tuple[Flo
     n = gram[given, given]
     counts = np.where(n > 0, n, 1.0)
     centre[columns] = gram[given, columns] / counts
-    deviations = np.sqrt(np.maximum(gram[columns, columns] / counts - centre[columns] ** 2, 0.0))
+    middle, second = centre[columns], gram[columns, columns] / counts
+    deviations = np.sqrt(np.maximum(second - middle**2, 0.0))
+    if moments is not None:
+        third, fourth = moments[:, columns] / counts
+        kurtic = np.maximum(fourth - 4 * middle * third + 6 * middle**2 * second - 3 * middle**4, 0.0)
+        deviations = np.maximum((kurtic / 3.0) ** 0.25, LEAST_KURTIC * deviations)
     scale[columns] = np.where(deviations > LEAST_DEVIATION, deviations, 1.0)
     return centre, scale
 
 
-def _turn_own(block: Block, centre: FloatArray, scale: FloatArray) -> FloatArray:
+def turn_own(block: Block, centre: FloatArray, scale: FloatArray) -> FloatArray:
     """Return the matrix that standardises the own block, shape (d, d): a number is centred by its own column of gaps, or by 1."""
     turn = np.diag(1.0 / scale)
     given = block.centred_by()
@@ -178,7 +254,7 @@ def _turn_own(block: Block, centre: FloatArray, scale: FloatArray) -> FloatArray
     return turn
 
 
-def _turn_shared(block: Block, centre: FloatArray, scale: FloatArray) -> FloatArray:
+def turn_shared(block: Block, centre: FloatArray, scale: FloatArray) -> FloatArray:
     """Return the same for the shared block and a column of ones after it, shape (s, s + 1)."""
     turn = np.hstack([np.diag(1.0 / scale), np.zeros((len(scale), 1))])
     given = block.centred_by()
@@ -187,7 +263,7 @@ def _turn_shared(block: Block, centre: FloatArray, scale: FloatArray) -> FloatAr
     return turn
 
 
-def _standardised(
+def standardised(
     sums: Sums, own: FloatArray, shared: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return (gram, cross, response, shared_gram, shared_response) as if every column had been standardised."""

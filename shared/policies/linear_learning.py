@@ -7,7 +7,8 @@ their own; when their window is over, both are settled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from typing import Protocol
 
 import msgspec
@@ -15,17 +16,22 @@ import numpy as np
 
 from shared.policies.algorithm import FloatArray
 from shared.policies.encoder import Encoder
-from shared.policies.encoding import Encoding, discover, joined
+from shared.policies.encoding import Encoding, discover, inputs_of, joined
+from shared.policies.expansion import ENOUGH, Expansion
 from shared.policies.features import Seen
 from shared.policies.linear_statistics import Rows, Sums, added, encoded_as, no_sums, scaled, sums_of
 from shared.vocabulary import Context, FeatureSpec
 
+CLOCKS_APART_S = 1.0
+"""How far the clocks of two processes may be apart."""
 _SETTLED = -1
 
 
 class Shown(Protocol):
     """What is learned of one item of a decision; `Outcome` of the posterior is one."""
 
+    @property
+    def decided_at(self) -> float: ...  # noqa: D102
     @property
     def action(self) -> str: ...  # noqa: D102
     @property
@@ -63,8 +69,12 @@ def learn(
     statistics: LinearStatistics,
     outcomes: Mapping[int, Sequence[tuple[Shown, float]]],
     default_reward: float,
+    as_of: float,
 ) -> LinearStatistics:
-    """Return the statistics that also know `outcomes`: by bucket (-1: settled), each with the weight of its decision."""
+    """Return the statistics that also know `outcomes`: by bucket (-1: settled), each with the weight of its decision.
+
+    `as_of`: what was learned before was decided by then.
+    """
     seen = {
         index: Seen([outcome.context for outcome, _ in rows], [outcome.features for outcome, _ in rows])
         for index, rows in outcomes.items()
@@ -74,11 +84,16 @@ def learn(
     for each in seen.values():
         encoding = discover(statistics.spec, encoding, each, is_first=is_first)
         is_first = False
+    encoding = _with_expansion(statistics, encoding, seen.values(), as_of)
     grown = regrown(statistics, encoding)
     encoder = Encoder(statistics.spec, encoding)
     settled, recent = grown.settled, dict(grown.recent)
     for index, rows in outcomes.items():
-        answered, silent = _columns(encoder.rows(seen[index]), rows)
+        own, shared = encoder.rows(seen[index])
+        if encoding.expansion is not None:
+            early = np.array([outcome.decided_at for outcome, _ in rows]) <= encoding.expansion.since
+            own[early, -encoding.expansion.size :] = 0.0
+        answered, silent = _columns((own, shared), rows)
         if index == _SETTLED:
             settled = added(settled, sums_of(_settled(answered, silent, default_reward)))
         else:
@@ -88,10 +103,28 @@ def learn(
     return LinearStatistics(statistics.spec, grown.encoding, settled, recent)
 
 
+def _with_expansion(statistics: LinearStatistics, encoding: Encoding, seen: Iterable[Seen], as_of: float) -> Encoding:
+    """Return the encoding with the expansion that its specification asks for, once enough is known to make one."""
+    size = statistics.spec.expansion or 0
+    if encoding.expansion is not None or not size:
+        return encoding
+    known = regrown(statistics, encoding)
+    gram = known.settled.gram.sum(axis=0)
+    for bucket in known.recent.values():
+        gram = gram + bucket.answered.gram.sum(axis=0) + bucket.silent.gram.sum(axis=0)
+    since = as_of + CLOCKS_APART_S
+    if not gram[0, 0]:  # nothing was learned before: what is learned now can be expanded by itself
+        encoder = Encoder(statistics.spec, encoding)
+        rows = np.vstack([encoder.rows(each)[0] for each in seen])
+        gram, since = rows.T @ rows, -inf
+    inputs = inputs_of(encoding.own, gram) if gram[0, 0] >= ENOUGH else ()
+    return msgspec.structs.replace(encoding, expansion=Expansion(since, size, inputs)) if inputs else encoding
+
+
 def emptied(statistics: LinearStatistics) -> LinearStatistics:
     """Return statistics that know nothing, of the same columns."""
     encoding = statistics.encoding
-    return LinearStatistics(statistics.spec, encoding, no_sums(1 + encoding.own.width, encoding.shared.width))
+    return LinearStatistics(statistics.spec, encoding, no_sums(encoding.own_width, encoding.shared.width))
 
 
 def regrown(statistics: LinearStatistics, encoding: Encoding) -> LinearStatistics:

@@ -134,7 +134,7 @@ class LinearPredictor:
     def contributions(self, context: Context, action: Action | str) -> dict[str, float]:
         """Return what each feature adds to the mean of an action, in units of reward; their sum is the mean.
 
-        `(baseline)`: what an average context earns; `(missing)`: from numbers that are not given, which stand at their anchor and
+        `(baseline)`: what an average context earns; `(expansion)`: what features add together, in ways that bend; `(missing)`: from numbers that are not given, which stand at their anchor and
         not at their mean. Categories that were hashed into one column are named together.
         """
         model = self._model
@@ -145,6 +145,9 @@ class LinearPredictor:
         weighed = coefficients * own
         named = {"(baseline)": float(weighed[0])}
         named |= {name: float(weighed[column]) for column, name in self._encoder.own_names(context).items()}
+        size = 0 if model.encoding.expansion is None else model.encoding.expansion.size
+        if size:
+            named["(expansion)"] = float(weighed[-size:].sum())
         missing = float(weighed.sum()) - sum(named.values())
         if len(model.shared):
             shared = model.shared * self._shared(context, [given])[0]

@@ -3,7 +3,7 @@
 For a decision of weight w that showed action a, with p its own block, s its shared block (`features`) and reward r:
 
     gram[a]  += w p p'    cross[a] += w p s'    response[a] += w r p    squares[a] += w r^2
-    shared_gram += w s s'                       shared_response += w r s
+    shared_gram += w s s'                       shared_response += w r s       moments += w (p^3, p^4)
 
 The sums can be built in any order and merged; a batch adds one rank-k update for each action. What is forgotten leaves the
 prior, which stands outside the sums. Where rewards are slow, decisions that are still inside their window are kept apart by
@@ -26,7 +26,7 @@ class Sums(msgspec.Struct, frozen=True, array_like=True, eq=False):
     """The sums above for `actions`.
 
     Shapes: gram (n_actions, d, d), cross (n_actions, d, s), response (n_actions, d), squares (n_actions,),
-    shared_gram (s, s), shared_response (s,), with d and s the widths of the blocks.
+    shared_gram (s, s), shared_response (s,), moments (2, d), with d and s the widths of the blocks.
     """
 
     actions: tuple[str, ...]
@@ -36,6 +36,7 @@ class Sums(msgspec.Struct, frozen=True, array_like=True, eq=False):
     squares: FloatArray
     shared_gram: FloatArray
     shared_response: FloatArray
+    moments: FloatArray
 
 
 class Rows(msgspec.Struct, frozen=True, eq=False):
@@ -62,6 +63,7 @@ def no_sums(own_width: int, shared_width: int) -> Sums:
         np.zeros(0),
         np.zeros((shared_width, shared_width)),
         np.zeros(shared_width),
+        np.zeros((2, own_width)),
     )
 
 
@@ -87,7 +89,9 @@ def sums_of(rows: Rows) -> Sums:
                 cross[at] = scaled_own.T @ rows.shared[mine]
     squares: FloatArray = np.bincount(of, rows.squares, minlength=k).astype(np.float64)
     shared_gram = (rows.shared * rows.weights[:, None]).T @ rows.shared
-    return Sums(tuple(names), gram, cross, response, squares, shared_gram, rows.responses @ rows.shared)
+    squared = rows.own * rows.own
+    moments = np.array([rows.weights @ (squared * rows.own), rows.weights @ (squared * squared)])
+    return Sums(tuple(names), gram, cross, response, squares, shared_gram, rows.responses @ rows.shared, moments)
 
 
 def added(one: Sums, other: Sums, factor: float = 1.0) -> Sums:
@@ -112,6 +116,7 @@ def added(one: Sums, other: Sums, factor: float = 1.0) -> Sums:
         total(one.squares, other.squares),
         one.shared_gram + factor * other.shared_gram,
         one.shared_response + factor * other.shared_response,
+        one.moments + factor * other.moments,
     )
 
 
@@ -138,9 +143,7 @@ def encoded_as(sums: Sums, before: Encoding, after: Encoding) -> Sums:
     """Return the sums, made under one encoding, for another that has grown out of it."""
     if before == after:
         return sums
-    own_source, shared_source = after.own.sources(before.own), after.shared.sources(before.shared)
-    own_source = np.where(own_source >= 0, own_source + 1, np.where(own_source == ONE, 0, ZERO))
-    own_source = np.concatenate([np.zeros(1, dtype=np.intp), own_source])
+    own_source, shared_source = after.own_sources(before), after.shared.sources(before.shared)
     cross, shared_gram, shared_response = with_ones(sums)
     shared_source = np.where(shared_source == ONE, len(sums.shared_response), shared_source)
     return Sums(
@@ -151,6 +154,7 @@ def encoded_as(sums: Sums, before: Encoding, after: Encoding) -> Sums:
         sums.squares,
         _taken(_taken(shared_gram, shared_source, 0), shared_source, 1),
         _taken(shared_response, shared_source, 0),
+        _taken(sums.moments, own_source, 1),
     )
 
 

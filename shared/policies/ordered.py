@@ -31,11 +31,17 @@ class Step(msgspec.Struct, frozen=True):
     ends: bool
 
 
+class OpenStep(Step, frozen=True):
+    """A decision that is still open, with its rewards so far. `answered`: for each of them whether there was feedback."""
+
+    answered: tuple[bool, ...]
+
+
 class OrderedLearner(Protocol):
     """How a kind learns in order."""
 
     EPISODIC: ClassVar[bool]
-    """Whether the decisions of a session are one episode; otherwise each decision is one of its own."""
+    """Whether the decisions of a session are one episode; otherwise those that are closed at one time are, a batch."""
     OFFLINE: ClassVar[bool]
     """Whether only a refit learns, from all steps that are retained at once; otherwise each batch is learned when it is closed."""
     FIELDS: ClassVar[tuple[str, ...]]
@@ -48,3 +54,10 @@ class OrderedLearner(Protocol):
 
         A model that was made under other `FIELDS`, so that it cannot be gone on with, is left behind.
         """
+
+
+class Publisher(Protocol):
+    """How a kind makes what a snapshot carries, where that is not the model itself."""
+
+    def published(self, model: bytes | None, spec: PolicySpec, ahead: Sequence[OpenStep], as_of: float) -> bytes:
+        """Return what a snapshot carries at `as_of`: what `model` knows, and what can be known of `ahead`, which is open."""

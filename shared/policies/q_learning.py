@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from shared.policies.algorithm import FloatArray, Parameter, equal_shares, parameter
-from shared.policies.q_tables import LEARNING, Row, initial_value, unpack
+from shared.policies.q_tables import LEARNING, initial_value, unpack, values_of, visits_of
 from shared.policies.state_space import StateSpace
 from shared.policies.thompson import Thompson
 from shared.vocabulary import Context, Snapshot
@@ -53,9 +53,9 @@ class QLearning:
         cells, rows = ({}, {}) if snapshot.model is None else unpack(snapshot.model)
         self._space = StateSpace(cells)
         self._known = {
-            state: (_values(row), _visits(row))
+            state: (values_of(row), visits_of(row))
             for state, row in rows.items()
-            if _visits(row) >= max(self._least, _MINIMUM_VISITS)
+            if visits_of(row) >= max(self._least, _MINIMUM_VISITS)
         }
 
     def known_state(self, context: Context) -> int | None:
@@ -72,6 +72,12 @@ class QLearning:
         width = (self._temperature or self._epsilon) / (1.0 + visits / self._halved_at)
         return np.array([[values.get(action, self._initial), width] for action in actions])
 
+    def moved(self, evidence: FloatArray, shift: FloatArray) -> FloatArray:
+        """Return the evidence of actions that are worth more by `shift`: their values, or the bandit's draws."""
+        if evidence.shape[1] > _KNOWN_COLUMNS:
+            return np.column_stack([evidence[:, 0], self._bandit.moved(evidence[:, 1:], shift)])
+        return np.column_stack([evidence[:, 0] + shift, evidence[:, 1]])
+
     def probabilities(self, evidence: FloatArray) -> FloatArray:
         """Return the closed form above, or the bandit's shares of won draws, shape (n_actions,)."""
         if evidence.shape[1] > _KNOWN_COLUMNS:
@@ -86,11 +92,3 @@ class QLearning:
 
 _KNOWN_COLUMNS = 2
 _MINIMUM_VISITS = 1.0  # a state that nobody was in has no row
-
-
-def _values(row: Row) -> dict[str, float]:
-    return {action: (pair[0] + pair[1]) / 2 if pair[3] else pair[0] for action, pair in row.items()}
-
-
-def _visits(row: Row) -> float:
-    return sum(pair[2] + pair[3] for pair in row.values())

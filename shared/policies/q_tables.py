@@ -106,6 +106,16 @@ def initial_value(parameters: Mapping[str, float], reward_range: tuple[float, fl
     return parameters.get("initial_value", 0.0 if reward_range is None else sum(reward_range) / 2)
 
 
+def values_of(row: Row) -> dict[str, float]:
+    """Return what each action of a state is worth: the mean of both tables, the first alone before the second has a sample."""
+    return {action: (pair[0] + pair[1]) / 2 if pair[3] else pair[0] for action, pair in row.items()}
+
+
+def visits_of(row: Row) -> float:
+    """Return the number of samples of all actions of a state."""
+    return sum(pair[2] + pair[3] for pair in row.values())
+
+
 class QTables:
     """Learns the tables in order."""
 

@@ -16,11 +16,7 @@ def reward_of(spec: PolicySpec, decided_at: float, events: Iterable[Feedback]) -
 
     reward = clip(sum over kinds of weight * combine(values)), clipped to the policy's `reward_range`.
     """
-    until = decided_at + spec.reward_window_s
-    counted: dict[str, list[Feedback]] = {}
-    for event in events:
-        if event.kind in spec.reward and event.occurred_at <= until:
-            counted.setdefault(event.kind, []).append(event)
+    counted = _counted(spec, decided_at, events)
     if not counted:
         return None
     reward = sum(_contribution(spec.reward[kind], counted[kind]) for kind in sorted(counted))
@@ -37,12 +33,37 @@ def item_rewards(
 
     An event that names no action speaks of the only item; in a slate it speaks of none.
     """
+    return [reward_of(spec, decided_at, given) for given in _by_item(actions, events)]
+
+
+def item_delays(
+    spec: PolicySpec, decided_at: float, actions: Sequence[str], events: Iterable[Feedback]
+) -> list[float | None]:
+    """Return for each item of a decision after how many seconds, 0 or more, its first event that counts occurred."""
+    return [_delay_of(spec, decided_at, given) for given in _by_item(actions, events)]
+
+
+def _delay_of(spec: PolicySpec, decided_at: float, events: Iterable[Feedback]) -> float | None:
+    times = [event.occurred_at for counted in _counted(spec, decided_at, events).values() for event in counted]
+    return max(min(times) - decided_at, 0.0) if times else None
+
+
+def _by_item(actions: Sequence[str], events: Iterable[Feedback]) -> list[list[Feedback]]:
     by_action: dict[str, list[Feedback]] = {action: [] for action in actions}
     for event in events:
         action = event.action if event.action is not None or len(actions) != 1 else actions[0]
         if action in by_action:
             by_action[action].append(event)
-    return [reward_of(spec, decided_at, by_action[action]) for action in actions]
+    return [by_action[action] for action in actions]
+
+
+def _counted(spec: PolicySpec, decided_at: float, events: Iterable[Feedback]) -> dict[str, list[Feedback]]:
+    until = decided_at + spec.reward_window_s
+    counted: dict[str, list[Feedback]] = {}
+    for event in events:
+        if event.kind in spec.reward and event.occurred_at <= until:
+            counted.setdefault(event.kind, []).append(event)
+    return counted
 
 
 def _contribution(rule: RewardRule, events: list[Feedback]) -> float:

@@ -41,6 +41,10 @@ class SquareCb:
         """Return the mean of each action, shape (n_actions, 1)."""
         return self._predictor.predict(context, actions).mean[:, None]
 
+    def contributions(self, context: Context, action: Action | str) -> dict[str, float]:
+        """Return what each feature adds to the mean, in units of reward."""
+        return self._predictor.contributions(context, action)
+
     def probabilities(self, evidence: FloatArray) -> FloatArray:
         """Return the closed form above, shape (n_actions,)."""
         means = evidence[:, 0]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from shared.evaluation.comparison import Comparison
 from shared.identity import route
 from shared.policies.ordered_kinds import orders_alike
 from shared.policies.posterior import Posterior
@@ -16,7 +17,7 @@ from shared.vocabulary import Decision, PolicySpec
 class Learned(msgspec.Struct):
     """What one transaction did; `content` is the snapshot to publish, None where nothing had changed.
 
-    `pending`: how many pending rows were looked at; `more`: whether there may be more of them.
+    `fresh`: the decisions that were archived, `archived` of them; `more`: whether there may be more pending rows.
     """
 
     policy: str
@@ -24,9 +25,11 @@ class Learned(msgspec.Struct):
     snapshot_version: int = 0
     content: bytes | None = None
     archived: int = 0
+    fresh: tuple[Decision, ...] = ()
     feedback: int = 0
     more: bool = False
     accuracy: float | None = None
+    comparison: Comparison | None = None
 
 
 class State(msgspec.Struct):
@@ -63,6 +66,8 @@ _LEARNING_FIELDS = (
     "expected_delay_s",
     "half_life_s",
     "features",
+    "mode",
+    "baseline",
 )
 
 
@@ -75,6 +80,9 @@ def as_row(decision: Decision) -> Row:
         "actions": decision.actions,
         "context": decision.context,
         "eligible": None if decision.eligible is None else msgspec.to_builtins(decision.eligible),
+        "propensities": decision.propensities,
+        "user_pseudonym": decision.user,
+        "served_by": None if decision.served_by is None else msgspec.to_builtins(decision.served_by),
     }
 
 

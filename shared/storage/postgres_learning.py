@@ -21,12 +21,14 @@ from shared.policies.posterior import (
     Posterior,
     decode_posterior,
     encode_posterior,
+    lacks_delays,
     learn,
     merge,
     nothing_learned,
     snapshot_of,
 )
-from shared.policies.rewards import item_rewards
+from shared.policies.rewards import item_delays, item_rewards
+from shared.storage.comparison import compared
 from shared.storage.decision_features import FeaturesOf
 from shared.storage.learning_state import Learned, State, as_row, is_stale, learns_alike, to_open
 from shared.storage.postgres_connection import Connection, Row
@@ -83,10 +85,12 @@ class LearningTransaction:
         await self._run("park_pending", ids=parked)
         await self.ordered.open(state.spec, to_open(archived, fresh))
         refitted = None
-        if state.learned is not None and not learns_alike(state.learned, state.spec):
+        is_other = state.learned is not None and not learns_alike(state.learned, state.spec)
+        if is_other or lacks_delays(state.posterior, state.spec):
             refitted = await self.refit(state, now)
         closed = await self.ordered.close(state.spec, now) if not more else NOTHING  # first all feedback that is there
-        result = Learned(self._policy, archived=len(archived), feedback=len(answered), more=more or closed.more)
+        new, more = tuple(archived.values()), more or closed.more
+        result = Learned(self._policy, archived=len(new), fresh=new, feedback=len(answered), more=more)
         if not (refitted or outcomes or closed.decisions or is_stale(state, now)):
             return result
         posterior = refitted or learn(state.posterior, state.spec, outcomes, now)
@@ -95,10 +99,15 @@ class LearningTransaction:
     async def store(self, spec: PolicySpec, posterior: Posterior, snapshot_version: int, result: Learned) -> Learned:
         """Store a posterior and the snapshot that follows from it."""
         snapshot = snapshot_of(posterior, spec, snapshot_version)
-        model = await self.ordered.model(spec)
-        content = encode_snapshot(snapshot if model is None else msgspec.structs.replace(snapshot, model=model))
+        model = await self.ordered.model(spec, snapshot.as_of)
+        if model is not None:
+            place = "model" if spec.steering is None else "tables"
+            snapshot = msgspec.structs.replace(snapshot, **{place: model})
+        content = encode_snapshot(snapshot)
         names = {"policy": spec.name, "policy_version": spec.version, "snapshot_version": snapshot_version}
-        await self._run("put_posterior", **names, statistics=encode_posterior(posterior))
+        result.comparison = compared(posterior.arms)
+        comparison = None if result.comparison is None else msgspec.json.encode(result.comparison).decode()
+        await self._run("put_posterior", **names, statistics=encode_posterior(posterior), comparison=comparison)
         await self._run("put_snapshot", **names, content=content)
         result.policy_version, result.snapshot_version, result.content = spec.version, snapshot_version, content
         result.accuracy = explained_variance(snapshot.estimates)
@@ -129,6 +138,7 @@ class LearningTransaction:
             "first": first,
             "last": last,
             "looks": features.are_looked_at,
+            "compares": features.are_compared,
         }
         async with self._connection.cursor(
             name="history"
@@ -191,7 +201,9 @@ class LearningTransaction:
         made = [as_row(decision) for decision in archived.values() if not decision.deferred]
         found = {
             row["decision_id"]: row
-            for row in await self._by_decision("archived", pending, looks=features.are_looked_at)
+            for row in await self._by_decision(
+                "archived", pending, looks=features.are_looked_at, compares=features.are_compared
+            )
         }
         await features.load([*made, *found.values()])
         shown = [features.outcome(row, at, shown=True) for row in made for at in range(len(row["actions"]))]
@@ -220,21 +232,31 @@ class LearningTransaction:
             events[row["decision_id"]].append(Feedback(**row))
         if not events:
             return []
-        counted: dict[tuple[str, int], float] = {
-            (row["decision_id"], row["position"]): row["reward"]
+        counted: dict[tuple[str, int], tuple[float, float | None]] = {
+            (row["decision_id"], row["position"]): (row["reward"], row["delay_s"])
             for row in ([] if anew else await self._by_decision("rewards_of", decisions))
         }
         outcomes = []
         changed = []
         for row in decisions:
-            name = row["decision_id"]
-            rewards = item_rewards(spec, row["decided_at"], row["actions"], events[name]) if name in events else []
-            for position, reward in enumerate(rewards):
-                before = counted.get((name, position))
-                if reward is not None and reward != before:
-                    outcomes.append(features.outcome(row, position, before=before, after=reward))
+            name, at, actions = row["decision_id"], row["decided_at"], row["actions"]
+            if name not in events:
+                continue
+            is_slow = spec.expected_delay_s is not None
+            delays = item_delays(spec, at, actions, events[name]) if is_slow else [None] * len(actions)
+            rewards = item_rewards(spec, at, actions, events[name])
+            for position, after in enumerate(zip(rewards, delays, strict=True)):
+                before = counted.get((name, position), (None, None))
+                if after[0] is not None and after != before:
+                    outcomes.append(features.outcome(row, position, before=before, after=after))
                     changed.append(
-                        {"decided_at": row["decided_at"], "decision_id": name, "position": position, "reward": reward}
+                        {
+                            "decided_at": at,
+                            "decision_id": name,
+                            "position": position,
+                            "reward": after[0],
+                            "delay_s": after[1],
+                        }
                     )
         if changed:
             await self._run("put_rewards", rows=msgspec.json.encode(changed).decode())
@@ -244,7 +266,7 @@ class LearningTransaction:
         """Return the rewards of these decisions as they are counted."""
         by_id = {row["decision_id"]: row for row in decisions}
         return [
-            features.outcome(by_id[row["decision_id"]], row["position"], after=row["reward"])
+            features.outcome(by_id[row["decision_id"]], row["position"], after=(row["reward"], row["delay_s"]))
             for row in await self._by_decision("rewards_of", decisions)
         ]
 

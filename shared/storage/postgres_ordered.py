@@ -13,14 +13,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from shared.policies.ordered import OrderedLearner, Step
-from shared.policies.ordered_kinds import learner_of
+from shared.policies.ordered import OpenStep, OrderedLearner, Step
+from shared.policies.ordered_kinds import PUBLISHERS, learner_of
 from shared.storage.postgres_connection import Connection, Row
 from shared.storage.queries import queries
 from shared.vocabulary import Action, PolicySpec
 
 CLOSED_AT_ONCE = 5_000
 """How many decisions one transaction learns in order, at most."""
+MOST_AHEAD = 5_000
+"""How many open decisions, the newest, a snapshot knows of, where its kind looks ahead."""
 LONGEST_EPISODE = 1_000
 """After so many decisions an episode ends, however short the pauses."""
 MOST_FITTED = 100_000
@@ -81,16 +83,12 @@ class OrderedLearning:
         running = (await self.models()).get(False, Model(spec))
         if before is None and running.looked_at + wait_s / _LOOKS_PER_WAIT > now:
             return NOTHING
-        found = await self._rows(
-            "closed",
-            episodic=learner.EPISODIC,
-            timeout_s=spec.session_timeout_s,
-            wait_s=wait_s,
-            longest=LONGEST_EPISODE,
-            now=now,
-            before=before,
-            most=CLOSED_AT_ONCE,
-        )
+        limits = {"wait_s": wait_s, "now": now, "before": before, "most": CLOSED_AT_ONCE}
+        if learner.EPISODIC:
+            episodes = {"timeout_s": spec.session_timeout_s, "longest": LONGEST_EPISODE}
+            found = await self._rows("closed", **episodes, **limits)
+        else:
+            found = await self._rows("closed_batch", **limits)
         more = len(found) == CLOSED_AT_ONCE
         while found and not found[-1]["ends"]:
             found.pop()  # its episode does not fit: the next transaction learns it
@@ -119,7 +117,7 @@ class OrderedLearning:
             return
         models = await self.models()
         running = models.get(False)
-        if running is not None and running.spec.kind != spec.kind:
+        if running is not None and learner_of(running.spec) is not learner:
             await self._run("forget_order")
             await self._run("forget_models")
             models, running = {}, None
@@ -150,10 +148,16 @@ class OrderedLearning:
             await self._put(await self._replay(learner, spec, begin, row["place"]), sealed=True)
         return closed > 0
 
-    async def model(self, spec: PolicySpec) -> bytes | None:
-        """Return the running model, for the snapshot; None where there is none of this kind."""
+    async def model(self, spec: PolicySpec, as_of: float) -> bytes | None:
+        """Return what the snapshot carries at `as_of`: the running model, and what is open where its kind looks ahead."""
         running = (await self.models()).get(False)
-        return running.model if running is not None and running.spec.kind == spec.kind else None
+        is_ours = running is not None and learner_of(running.spec) is learner_of(spec) is not None
+        model = running.model if running is not None and is_ours else None
+        publisher = PUBLISHERS.get(spec.kind)
+        if publisher is None:
+            return model
+        rows = await self._rows("newest_open", most=MOST_AHEAD)
+        return publisher.published(model, spec, [await self._open_step(spec, row) for row in reversed(rows)], as_of)
 
     async def models(self) -> dict[bool, Model]:
         """Return the running model (False) and the sealed one (True), as far as there are any."""
@@ -194,10 +198,15 @@ class OrderedLearning:
         steps = []
         for closed in found:
             row = known[closed["decision_id"]]
-            counted = row["counted"] or {}
-            rewards = [counted.get(str(at), spec.default_reward) for at in range(len(row["actions"]))]
+            rewards = [spec.default_reward if reward is None else reward for reward in _counted(row)]
             steps.append(await self._step(spec, row, rewards, ends=closed["ends"]))
         return steps
+
+    async def _open_step(self, spec: PolicySpec, row: Row) -> OpenStep:
+        counted = _counted(row)
+        rewards = [spec.default_reward if reward is None else reward for reward in counted]
+        step = await self._step(spec, row, rewards, ends=False)
+        return OpenStep(**msgspec.structs.asdict(step), answered=tuple([reward is not None for reward in counted]))
 
     async def _step(self, spec: PolicySpec, row: Row, rewards: Sequence[float], *, ends: bool) -> Step:
         if self._actions is None:
@@ -239,6 +248,12 @@ class OrderedLearning:
 def waits_s(learner: OrderedLearner, spec: PolicySpec) -> float:
     """Return how old the last decision of an episode must be for the episode to be closed."""
     return max(spec.reward_window_s, spec.session_timeout_s) if learner.EPISODIC else spec.reward_window_s
+
+
+def _counted(row: Row) -> list[float | None]:
+    """Return the reward of each item of a decision as it is counted, None where there is none."""
+    counted = row["counted"] or {}
+    return [counted.get(str(at)) for at in range(len(row["actions"]))]
 
 
 def _beginning(learner: OrderedLearner, spec: PolicySpec, models: dict[bool, Model]) -> Model:

@@ -6,11 +6,12 @@ otherwise the learner refits, and until it has, the old snapshot goes on serving
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from shared.errors import Conflict, UnknownPolicy
+from shared.evaluation.comparison import Comparison
 from shared.identity import policy_key
 from shared.policies.posterior import learn
 from shared.storage.learning_state import Learned, learns_alike
@@ -18,6 +19,15 @@ from shared.storage.postgres_connection import Connection, Pool, Row, connection
 from shared.storage.postgres_learning import LearningTransaction
 from shared.storage.queries import queries
 from shared.vocabulary import PolicySpec
+
+
+class Known(NamedTuple):
+    """A version of a policy, whether it is active, the newest snapshot, and how it does beside what is served in its place."""
+
+    spec: PolicySpec
+    active: bool
+    content: bytes | None
+    comparison: Comparison | None
 
 
 class PolicyStore:
@@ -56,15 +66,21 @@ class PolicyStore:
                 raise UnknownPolicy(detail, field="version")
             return await self._activate(lent, name, version, actor, now)
 
-    async def read(self, name: str, version: int | None = None) -> tuple[PolicySpec, bool, bytes | None]:
-        """Return a version (None: the active one), whether it is active, and the newest snapshot."""
+    async def read(self, name: str, version: int | None = None) -> Known:
+        """Return a version (None: the active one) and what is known of its policy; raises `UnknownPolicy`."""
         async with connection(self._pool) as lent:
             rows = await self._rows(lent, "policy", name=name, version=version)
         if not rows:
             detail = f"there is no policy {name!r}" + (f" with a version {version}" if version else "")
             raise UnknownPolicy(detail, field="name")
         spec = msgspec.convert(rows[0]["spec"], PolicySpec)
-        return spec, rows[0]["active_version"] == spec.version, rows[0]["content"]
+        comparison = rows[0]["comparison"]
+        return Known(
+            spec,
+            rows[0]["active_version"] == spec.version,
+            rows[0]["content"],
+            None if comparison is None else msgspec.convert(comparison, Comparison),
+        )
 
     async def versions(self, name: str) -> list[Row]:
         """Return the versions of a policy, newest first; raises `UnknownPolicy`."""

@@ -39,6 +39,7 @@ HEAVY = (
     "opentelemetry",
     "pandas",
     "kubernetes",
+    "pyarrow",
 )
 IMPORT_LIMIT_S = 1.0
 """Far above what it takes (a quarter of a second on one slow core), below what one heavy import costs more."""

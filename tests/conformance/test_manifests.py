@@ -26,7 +26,7 @@ SOURCES = (
     "knative/monitoring",
     "knative/stores",
 )
-SCHEMALESS = {"HTTPRoute", "KafkaSource", "PodMonitor", "RedisStreamSource", "ReferenceGrant"}
+SCHEMALESS = {"HTTPRoute", "KafkaSource", "PodMonitor", "PrometheusRule", "RedisStreamSource", "ReferenceGrant"}
 """Kinds whose schemas nobody carries here: looked at by small rules alone."""
 OPERATORS_TOO = "knudge-operators"
 
@@ -133,9 +133,9 @@ def test_requests_and_probes_meet_the_port(environment: str) -> None:
 
 @pytest.mark.parametrize("environment", ["staging", "prod"])
 def test_one_host_leads_to_every_route(environment: str) -> None:
-    """Each path of the HTTP interface is rewritten to the host of the function that answers it, by the longest prefix."""
-    prefixes = {
-        match["path"]["value"]: rewrite["urlRewrite"]["hostname"]
+    """Each route of the HTTP interface is rewritten to its function's host: by the longest prefix, and then by the method."""
+    hosts = {
+        (match["path"]["value"], match.get("method")): rewrite["urlRewrite"]["hostname"]
         for route in there(environment, "HTTPRoute")
         for rule in route.spec["rules"]
         for rewrite in rule["filters"]
@@ -143,9 +143,14 @@ def test_one_host_leads_to_every_route(environment: str) -> None:
     }
     for name in FUNCTIONS:
         for route in door(name).routes:
-            leading = [prefix for prefix in prefixes if f"{route.path}/".startswith(f"{prefix}/")]
+            leading = [
+                (prefix, method)
+                for prefix, method in hosts
+                if f"{route.path}/".startswith(f"{prefix}/") and method in (None, route.method)
+            ]
             assert leading, f"nothing leads to {route.path}"
-            assert prefixes[max(leading, key=len)] == f"{name}.knudge.svc.cluster.local", route.path
+            first = max(leading, key=lambda match: (len(match[0]), match[1] is not None))
+            assert hosts[first] == f"{name}.knudge.svc.cluster.local", route.path
 
 
 @pytest.mark.parametrize("environment", ["staging", "prod"])

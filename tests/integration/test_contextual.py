@@ -173,6 +173,8 @@ async def _state(stage: Stage, policy: str) -> Any:
         ("features.per_action[0]", {"features": {"per_action": ["action.price"]}}),
         ("features.hash_dimension", {"features": {"hash_dimension": 0}}),
         ("features.hash_dimension", {"features": {"hash_dimension": 257}}),
+        ("features.expansion", {"features": {"expansion": -1}}),
+        ("features.expansion", {"features": {"expansion": 257}}),
         ("features.interactions", {"features": {"interactions": [["a", "b"]] * 65}}),
         ("features.interactions[0][1]", {"features": {"interactions": [["a", ""]]}}),
         ("features.other", {"features": {"other": 1}}),

@@ -68,6 +68,10 @@ def test_a_policy_is_written_and_read_with_every_field(servers: LocalServers) ->
         "half_life_s": 86400.0,
         "exploration_floor": 0.05,
         "features": None,
+        "diversity": {"weight": 0.5, "features": ["colour"]},
+        "steering": None,
+        "mode": "serve",
+        "baseline": {"share": 0.02},
         "state": {},
         "session_timeout_s": 600.0,
     }
@@ -88,8 +92,9 @@ def test_a_policy_is_written_and_read_with_every_field(servers: LocalServers) ->
         assert written.body == expected | {"learning": "new"}
         read = await stage.call("control", "GET", "/v1/policies/every-field")
         assert read.status == 200
-        snapshot = read.body.pop("snapshot")
+        snapshot, comparison = read.body.pop("snapshot"), read.body.pop("comparison")
         assert read.body == expected
+        assert (comparison["arms"], comparison["uplift"]) == ({}, None)
         assert (snapshot["snapshot_version"], snapshot["policy_version"]) == (1, 1)
         assert datetime.fromisoformat(snapshot["as_of"]).tzinfo is not None
         assert [line["action"] for line in snapshot["actions"]] == ["a", "b"]

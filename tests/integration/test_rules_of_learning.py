@@ -7,6 +7,7 @@ import itertools
 import time
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -31,6 +32,11 @@ async def refitted(stage: Stage, policy: str) -> tuple[Snapshot, Snapshot]:
         work = LearningTransaction(lent, policy)
         state = await work.lock()
         fitted = await work.refit(state, state.posterior.as_of)
+        for ours, theirs in ((state.posterior.delays, fitted.delays), (fitted.delays, state.posterior.delays)):
+            for bucket, counts in ours.items():
+                for bin_, weight in counts.items():
+                    other = theirs.get(bucket, {}).get(bin_, 0.0)
+                    assert weight == pytest.approx(other, rel=1e-9, abs=1e-9)
         return snapshot_of(state.posterior, state.spec, 1), snapshot_of(fitted, state.spec, 1)
 
 
@@ -77,6 +83,82 @@ def test_a_refit_equals_the_running_posterior(servers: LocalServers, spec: dict[
         assert_same_numbers(*await refitted(stage, policy))
 
     run(servers, play)
+
+
+def test_delays_of_slow_rewards_are_learned_and_revised(servers: LocalServers) -> None:
+    """An event that occurred earlier and came later moves the delay, though the reward stays; a refit agrees."""
+
+    async def play(stage: Stage) -> None:
+        policy = await stage.policy(expected_delay_s=600.0, reward_window_s=3_600.0, half_life_s=DAY_S)
+        now = time.time()
+        ids = await logged(stage, policy, [now - 7_200.0, now - 5_400.0, now - 3_000.0])
+        for decision in ids:
+            await stage.feedback(decision, occurred_at=moment(now - 2_700.0))
+        await stage.learn(policy)
+        assert await delays(stage, policy) == [300.0, 2_700.0]
+        await stage.feedback(ids[1], occurred_at=moment(now - 5_340.0))
+        await stage.learn(policy)
+        assert await delays(stage, policy) == [60.0, 300.0]
+        assert_same_numbers(*await refitted(stage, policy))
+
+    run(servers, play)
+
+
+def test_a_posterior_without_delays_is_refitted_once(servers: LocalServers) -> None:
+    """What was learned before delays were counted gets them from history at the next run, as a refit would."""
+
+    async def play(stage: Stage) -> None:
+        policy = await stage.policy(expected_delay_s=600.0, reward_window_s=3_600.0)
+        now = time.time()
+        ids = await logged(stage, policy, [now - 7_200.0, now - 3_000.0])
+        for decision in ids:
+            await stage.feedback(decision, occurred_at=moment(now - 2_700.0))
+        await stage.learn(policy)
+        (row,) = stage.sql("select statistics from posteriors where policy = %s", policy)
+        statistics = msgspec.msgpack.decode(row["statistics"])
+        assert sum(sum(counts.values()) for counts in statistics.pop("delays").values()) == 1.0
+        stage.sql(
+            "update posteriors set statistics = %s where policy = %s returning 1",
+            msgspec.msgpack.encode(statistics),
+            policy,
+        )
+        stage.sql("update rewards set delay_s = null where decision_id = any(%s::uuid[]) returning 1", ids)
+        await stage.learn(policy)
+        assert await delays(stage, policy) == [300.0]
+        assert_same_numbers(*await refitted(stage, policy))
+
+    run(servers, play)
+
+
+async def logged(stage: Stage, policy: str, times: list[float]) -> list[str]:
+    """Report one decision for each of these times; return their ids."""
+    rows: list[dict[str, Any]] = [
+        {
+            "policy": policy,
+            "action": "a",
+            "propensity": None,
+            "context": {},
+            "occurred_at": moment(at),
+            "decision_id": f"{policy}-{at}",
+        }
+        for at in times
+    ]
+    answer = await stage.call("feedback", "POST", "/v1/decisions", {"decisions": rows})
+    return list(answer.body["decision_ids"])
+
+
+def moment(at: float) -> str:
+    """Return a time as events state it, in whole seconds."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
+async def delays(stage: Stage, policy: str) -> list[float]:
+    """Return the delays of the rewards as they are counted, in order."""
+    rows = stage.sql(
+        "select delay_s from rewards join decisions using (decided_at, decision_id) where policy = %s order by 1",
+        policy,
+    )
+    return [row["delay_s"] for row in rows]
 
 
 def test_learned_counts_are_exact(servers: LocalServers) -> None:
@@ -308,11 +390,12 @@ def test_logged_decisions_are_learned_once(servers: LocalServers) -> None:
     run(servers, play)
 
 
-def test_what_retention_drops_still_counts(servers: LocalServers) -> None:
+@pytest.mark.parametrize("spec", [{}, {"expected_delay_s": 3_600.0}], ids=["at once", "slow"])
+def test_what_retention_drops_still_counts(servers: LocalServers, spec: dict[str, Any]) -> None:
     """A dropped week is sealed into the base: base plus what is left equals the running posterior."""
 
     async def play(stage: Stage) -> None:
-        policy = await stage.policy(half_life_s=30 * DAY_S)
+        policy = await stage.policy(half_life_s=30 * DAY_S, **spec)
         now = time.time()
         moments = itertools.cycle([now - 40 * DAY_S, now - 20 * DAY_S, now - 3600])
         rows: list[dict[str, Any]] = [

@@ -18,13 +18,14 @@ where p.name = %(policy)s
 -- Archive journalled decisions; the rows returned are those that were not archived before.
 insert into decisions (decided_at, decision_id, policy, policy_version, snapshot_version, actions, propensities,
                        eligible, context, user_pseudonym, session_pseudonym, deferred, degraded, origin, revision,
-                       actor, default_action)
+                       actor, default_action, served_by)
 select to_timestamp(decided_at), decision_id, policy, policy_version, snapshot_version, actions, propensities, eligible,
-       context, user_pseudonym, session_pseudonym, deferred, degraded, origin, revision, actor, default_action
+       context, user_pseudonym, session_pseudonym, deferred, degraded, origin, revision, actor, default_action,
+       case when json_typeof(served_by) = 'object' then served_by::jsonb end
 from json_to_recordset(%(rows)s::json) as r (
     decided_at float8, decision_id uuid, policy text, policy_version int, snapshot_version bigint, actions text[],
     propensities float8[], eligible jsonb, context jsonb, user_pseudonym text, session_pseudonym text,
-    deferred boolean, degraded boolean, origin text, revision text, actor text, default_action text)
+    deferred boolean, degraded boolean, origin text, revision text, actor text, default_action text, served_by json)
 order by decided_at, decision_id
 on conflict do nothing
 returning decision_id::text as decision_id
@@ -49,9 +50,12 @@ from feedback where orphaned_at is not null and decision_id = any(%(ids)s::uuid[
 update feedback set orphaned_at = null where orphaned_at is not null and decision_id = any(%(ids)s::uuid[])
 
 -- name: archived
--- Of the given decisions those that are archived, and whether each counts as shown; context and features where they are looked at.
+-- Of the given decisions those that are archived, and whether each counts as shown; context and features where they are looked at,
+-- who decided and for whom where that is compared.
 select extract(epoch from decided_at)::float8 as decided_at, decision_id::text as decision_id, policy, policy_version,
        actions, deferred, case when %(looks)s then context end as context, case when %(looks)s then eligible end as eligible,
+       case when %(compares)s and origin = 'served' then propensities end as propensities,
+       case when %(compares)s then user_pseudonym end as user_pseudonym, case when %(compares)s then served_by end as served_by,
        (not deferred or exists (
            select from activations a where a.decided_at = d.decided_at and a.decision_id = d.decision_id)) as shown
 from unnest(%(times)s::float8[], %(ids)s::uuid[]) as wanted (moment, name)
@@ -66,17 +70,18 @@ join feedback on decided_at = to_timestamp(wanted.moment) and decision_id = want
 
 -- name: rewards_of
 -- The rewards of the given decisions as the posterior counts them.
-select decision_id::text as decision_id, position, reward
+select decision_id::text as decision_id, position, reward, delay_s
 from unnest(%(times)s::float8[], %(ids)s::uuid[]) as wanted (moment, name)
 join rewards on decided_at = to_timestamp(wanted.moment) and decision_id = wanted.name
 
 -- name: put_rewards
 -- Note what the posterior counts from now on.
-insert into rewards (decided_at, decision_id, position, reward)
-select to_timestamp(decided_at), decision_id, position, reward
-from json_to_recordset(%(rows)s::json) as r (decided_at float8, decision_id uuid, position smallint, reward float8)
+insert into rewards (decided_at, decision_id, position, reward, delay_s)
+select to_timestamp(decided_at), decision_id, position, reward, delay_s
+from json_to_recordset(%(rows)s::json)
+    as r (decided_at float8, decision_id uuid, position smallint, reward float8, delay_s float8)
 order by decided_at, decision_id, position
-on conflict (decided_at, decision_id, position) do update set reward = excluded.reward
+on conflict (decided_at, decision_id, position) do update set reward = excluded.reward, delay_s = excluded.delay_s
 
 -- name: delete_pending
 -- Learned: nothing is pending about it.
@@ -88,10 +93,10 @@ update pending set waiting = true where id = any(%(ids)s)
 
 -- name: put_posterior
 -- The learner's state after this transaction.
-insert into posteriors (policy, policy_version, snapshot_version, statistics)
-values (%(policy)s, %(policy_version)s, %(snapshot_version)s, %(statistics)s)
+insert into posteriors (policy, policy_version, snapshot_version, statistics, comparison)
+values (%(policy)s, %(policy_version)s, %(snapshot_version)s, %(statistics)s, %(comparison)s::jsonb)
 on conflict (policy) do update set policy_version = excluded.policy_version,
-    snapshot_version = excluded.snapshot_version, statistics = excluded.statistics
+    snapshot_version = excluded.snapshot_version, statistics = excluded.statistics, comparison = excluded.comparison
 
 -- name: put_snapshot
 -- The snapshot that this transaction publishes.
@@ -126,10 +131,13 @@ where p.policy_key = %(key)s and d.decided_at = p.decided_at and d.decision_id =
       select from activations a where a.decided_at = d.decided_at and a.decision_id = d.decision_id))
 
 -- name: history
--- Every archived decision that counts as shown, oldest first; context and features where they are looked at. Read through a
--- cursor.
+-- Every archived decision that counts as shown, oldest first; context and features where they are looked at, who decided and for
+-- whom where that is compared. Read through a cursor.
 select extract(epoch from d.decided_at)::float8 as decided_at, d.decision_id::text as decision_id, d.policy_version,
-       d.actions, case when %(looks)s then d.context end as context, case when %(looks)s then d.eligible end as eligible
+       d.actions, case when %(looks)s then d.context end as context, case when %(looks)s then d.eligible end as eligible,
+       case when %(compares)s and d.origin = 'served' then d.propensities end as propensities,
+       case when %(compares)s then d.user_pseudonym end as user_pseudonym,
+       case when %(compares)s then d.served_by end as served_by
 from decisions d
 where d.policy = %(policy)s
   and d.decided_at >= to_timestamp(%(first)s) and d.decided_at < to_timestamp(%(last)s)

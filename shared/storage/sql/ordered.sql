@@ -33,8 +33,7 @@ from learned_order where policy = %(policy)s and place is null
 -- `timeout_s` ends it, and so does its length. In the order in which they are to be learned.
 with waiting as (
     select o.decided_at, o.decision_id,
-           case when %(episodic)s then coalesce(d.session_pseudonym, o.decision_id::text)
-                else o.decision_id::text end as session
+           coalesce(d.session_pseudonym, o.decision_id::text) as session
     from learned_order o
     join decisions d on d.decided_at = o.decided_at and d.decision_id = o.decision_id
     where o.policy = %(policy)s and o.place is null
@@ -62,6 +61,19 @@ window learning as (order by last, session, part, chunk, decided_at, decision_id
 order by last, session, part, chunk, decided_at, decision_id
 limit %(most)s
 
+-- name: closed_batch
+-- Decisions that are `wait_s` old (or older than `before`), as one batch, for the kinds that do not look at sessions.
+select extract(epoch from decided_at)::float8 as decided_at, decision_id::text as decision_id,
+       row_number() over (order by decided_at desc, decision_id desc) = 1 as ends
+from (
+    select decided_at, decision_id from learned_order
+    where policy = %(policy)s and place is null
+      and (decided_at <= to_timestamp(%(now)s - %(wait_s)s) or decided_at < to_timestamp(%(before)s::float8))
+    order by decided_at, decision_id
+    limit %(most)s
+) as batch
+order by decided_at, decision_id
+
 -- name: put_order
 -- These decisions are learned, in this order, for these rewards.
 update learned_order o set place = r.place, ends = r.ends, rewards = r.rewards
@@ -77,6 +89,21 @@ select extract(epoch from d.decided_at)::float8 as decided_at, d.decision_id::te
         where r.decided_at = d.decided_at and r.decision_id = d.decision_id) as counted
 from unnest(%(times)s::float8[], %(ids)s::uuid[]) as wanted (moment, name)
 join decisions d on d.decided_at = to_timestamp(wanted.moment) and d.decision_id = wanted.name
+
+-- name: newest_open
+-- The same of the newest decisions that are not learned, the newest first.
+select extract(epoch from o.decided_at)::float8 as decided_at, d.decision_id::text as decision_id, d.context, d.actions,
+       d.propensities, d.eligible, d.policy_version,
+       (select jsonb_object_agg(r.position, r.reward) from rewards r
+        where r.decided_at = d.decided_at and r.decision_id = d.decision_id) as counted
+from (
+    select decided_at, decision_id from learned_order
+    where policy = %(policy)s and place is null
+    order by decided_at desc, decision_id desc
+    limit %(most)s
+) o
+join decisions d on d.decided_at = o.decided_at and d.decision_id = o.decision_id
+order by o.decided_at desc, o.decision_id desc
 
 -- name: learned_steps
 -- What was learned after a place and up to another, in that order. Read through a cursor.

@@ -28,12 +28,13 @@ update policies set active_version = %(version)s where name = %(name)s
 select from policy_versions where policy = %(name)s and version = %(version)s
 
 -- name: policy
--- A policy's active version and its newest snapshot.
-select v.spec, p.active_version, s.content
+-- A policy's active version, its newest snapshot, and how it does beside what is served in its place.
+select v.spec, p.active_version, s.content, l.comparison
 from policies p
 join policy_versions v on v.policy = p.name and v.version = coalesce(%(version)s, p.active_version)
 left join lateral (
     select content from snapshots where policy = p.name order by snapshot_version desc limit 1) s on true
+left join posteriors l on l.policy = p.name
 where p.name = %(name)s
 
 -- name: versions

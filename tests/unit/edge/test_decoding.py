@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.edge.contracts import FeedbackBatch, FeedbackIn, LearningDue, LoggedDecisions, PolicyIn, RecommendRequest
+from shared.edge.contracts import FeedbackBatch, FeedbackIn, LoggedDecisions, PolicyIn, RecommendRequest
 from shared.edge.decoding import (
     Bounds,
     decode,
@@ -19,6 +19,7 @@ from shared.edge.decoding import (
     decode_one_or_many,
     decode_time,
 )
+from shared.edge.learning_contracts import LearningDue
 from shared.edge.letters import DeadLettersAsked
 from shared.errors import InvalidInput, KnudgeError, TooLarge
 from shared.identity import seal

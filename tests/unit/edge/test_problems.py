@@ -14,6 +14,7 @@ TYPES = {
     "UnknownRoute": ("unknown-route", "There is nothing at this path", 404),
     "WrongMethod": ("wrong-method", "This path does not take that method", 405),
     "UnknownPolicy": ("unknown-policy", "No such policy", 404),
+    "UnknownDecision": ("unknown-decision", "No such decision", 404),
     "UnknownDeadLetter": ("unknown-dead-letter", "No such dead letter", 404),
     "NotKept": ("not-kept", "What this would need was not kept", 409),
     "SinkUnavailable": ("sink-unavailable", "The sink does not take the event", 503),

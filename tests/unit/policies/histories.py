@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
 import numpy as np
 
+from shared.policies.ordered import Step
+from shared.policies.ordered_kinds import LEARNERS, PUBLISHERS
 from shared.policies.posterior import Outcome, Posterior, learn, snapshot_of
 from shared.vocabulary import Action, Context, FeatureSpec, PolicySpec, Snapshot
 
@@ -61,5 +66,26 @@ def learned(kind: str, history: str) -> Snapshot:
     """Return the snapshot of a kind after one of the histories."""
     count, features, reward_range = HISTORIES[history]
     spec = spec_of(kind, features, reward_range)
-    posterior = learn(Posterior(), spec, outcomes(count, seed=5), AT + 1_000.0)
-    return snapshot_of(posterior, spec, 3)
+    happened = outcomes(count, seed=5)
+    posterior = learn(Posterior(), spec, happened, AT + 1_000.0)
+    snapshot = snapshot_of(posterior, spec, 3)
+    if kind not in PUBLISHERS:
+        return snapshot
+    model = LEARNERS[kind].learn(None, spec, steps_of(happened, batch=50))
+    return msgspec.structs.replace(snapshot, model=PUBLISHERS[kind].published(model, spec, [], snapshot.as_of))
+
+
+def steps_of(happened: Sequence[Outcome], batch: int) -> list[Step]:
+    """Return the same as closed decisions, so many at a time."""
+    return [
+        Step(
+            outcome.decided_at,
+            outcome.context,
+            (outcome.action,),
+            (0.0 if outcome.after is None else outcome.after,),
+            ACTIONS,
+            (1.0 / len(ACTIONS),),
+            ends=at % batch == 0 or at == len(happened),
+        )
+        for at, outcome in enumerate(happened, 1)
+    ]

@@ -86,7 +86,7 @@ def test_draws_match_the_stated_propensities(kind: str, actions: tuple[str, ...]
     chooser = Chooser(contested(kind))
     stated: dict[str, float] = {}
     counts: Counter[str] = Counter()
-    for draw in uniforms(20, N_DRAWS):
+    for draw in uniforms(22, N_DRAWS):
         (item,) = chooser.choose({}, actions, (draw,))
         counts[item.action] += 1
         stated[item.action] = item.propensity

@@ -17,6 +17,7 @@ from shared.policies.kinds import CONTEXTUAL_KINDS
 from shared.policies.linear_fit import PRIOR_REWARDS, RIDGE, fit
 from shared.policies.linear_learning import total
 from shared.policies.linear_model import LinearPredictor
+from shared.policies.ordered_kinds import LEARNERS
 from shared.policies.posterior import (
     Outcome,
     Posterior,
@@ -179,7 +180,7 @@ def test_slow_rewards_weigh_silence_by_its_age() -> None:
     alike(old, snapshot_of(step_by_step, spec, 3))
 
 
-@pytest.mark.parametrize("kind", CONTEXTUAL_KINDS)
+@pytest.mark.parametrize("kind", sorted(CONTEXTUAL_KINDS.keys() - LEARNERS.keys()))
 def test_what_is_forgotten_leaves_the_prior(kind: str) -> None:
     """After very many half-lives a policy believes and chooses as a fresh one does, and nothing fails on the way."""
     spec = msgspec.structs.replace(spec_of(kind, FeatureSpec()), half_life_s=100.0)

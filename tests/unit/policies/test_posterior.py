@@ -10,11 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.policies.arrival import delay_bin
+from shared.policies.buckets import SETTLED
 from shared.policies.choosing import Chooser
 from shared.policies.kinds import KINDS
-from shared.policies.posterior import SETTLED, Outcome, Posterior, advance, learn, merge, snapshot_of
+from shared.policies.posterior import (
+    Outcome,
+    Posterior,
+    advance,
+    arrival_of,
+    lacks_delays,
+    learn,
+    merge,
+    snapshot_of,
+)
 from shared.policies.thompson import Thompson
-from shared.vocabulary import Action, Estimate, PolicySpec, Tally
+from shared.vocabulary import Action, Estimate, FeatureSpec, PolicySpec, Tally
 
 AT = 1_700_000_000.0
 WINDOW_S = 6_400.0
@@ -41,24 +52,38 @@ def outcomes_of(history: list[tuple[float, str, list[float]]]) -> list[Outcome]:
     outcomes = []
     for decided_at, action, revisions in history:
         outcomes.append(Outcome(decided_at, action, shown=True))
-        for before, after in zip([None, *revisions], revisions, strict=False):
-            outcomes.append(Outcome(decided_at, action, before=before, after=after))
+        delays = [delay(decided_at, at) for at in range(len(revisions))]
+        befores = zip([None, *revisions], [None, *delays], strict=True)
+        for (before, delay_before_s), after, delay_s in zip(befores, revisions, delays, strict=False):
+            outcomes.append(Outcome(decided_at, action, False, before, after, {}, {}, delay_before_s, delay_s))
     return outcomes
+
+
+def delay(decided_at: float, revision: int) -> float:
+    """Return when the first feedback of a revised reward occurred: a revision may know of an earlier one."""
+    return ((decided_at - AT) * 13.0 + 37.0) % WINDOW_S / (1 + revision)
 
 
 def known_at_first(history: list[tuple[float, str, list[float]]]) -> list[Outcome]:
     """Return one outcome for each decision, with its last reward."""
-    return [Outcome(at, action, shown=True, after=rewards[-1] if rewards else None) for at, action, rewards in history]
+    return [
+        Outcome(at, action, True, None, rewards[-1], {}, {}, None, delay(at, len(rewards) - 1))
+        if rewards
+        else Outcome(at, action, shown=True)
+        for at, action, rewards in history
+    ]
 
 
 def tallies(posterior: Posterior) -> dict[tuple[int, str, str], float]:
-    """Return every number of a posterior that is not 0."""
-    return {
+    """Return every number of a posterior."""
+    numbers = {
         (bucket, action, name): value
         for bucket, row in posterior.buckets.items()
         for action, tally in row.items()
         for name, value in msgspec.structs.asdict(tally).items()
     }
+    delays = {(bucket, "", str(at)): value for bucket, row in posterior.delays.items() for at, value in row.items()}
+    return numbers | delays
 
 
 def alike(one: Posterior, other: Posterior) -> None:
@@ -202,7 +227,7 @@ def test_forgetting_never_goes_below_the_prior() -> None:
     last = (11.0, 3.0)
     for lives in range(0, 200, 3):
         snapshot = snapshot_of(advance(posterior, spec, AT + lives * HALF_LIFE_S), spec, 1)
-        first, second = Thompson(snapshot)._parameters(snapshot.estimates)
+        first, second = Thompson(snapshot)._posterior(snapshot.estimates)
         assert 2.0 <= first[0] <= last[0]
         assert second[0] == 3.0
         last = (float(first[0]), float(second[0]))
@@ -233,6 +258,65 @@ def test_answers_count_in_full_at_once() -> None:
     """What was answered does not wait: of three shown at age 0 the answered one weighs 1 and the silent ones nothing."""
     outcomes = [Outcome(AT, "a", shown=True), Outcome(AT, "a", shown=True, after=1.0), Outcome(AT, "a", shown=True)]
     assert estimates(learn(Posterior(), SLOW, outcomes, AT), SLOW)["a"] == Estimate("a", 1.0, 1.0, 1.0)
+
+
+def test_delays_are_counted_where_rewards_are_slow() -> None:
+    """Answers are counted by bucket of the decision and bin of the delay, and move with what they belong to."""
+    outcomes = [
+        Outcome(AT + 30.0, "a", True, None, 1.0, {}, {}, None, 50.0),
+        Outcome(AT + 99.0, "b", True, None, 0.5, {}, {}, None, 6e3),
+    ]
+    bucket, last = int(AT // BUCKET_S), delay_bin(6e3, WINDOW_S)
+    posterior = learn(Posterior(), SLOW, outcomes, AT + 100.0)
+    assert posterior.delays == {bucket: {0: 1.0, last: 1.0}}
+    assert advance(posterior, SLOW, AT + 2 * WINDOW_S).delays == {SETTLED: {0: 1.0, last: 1.0}}
+    revised = learn(posterior, SLOW, [Outcome(AT + 99.0, "b", False, 0.5, 0.5, {}, {}, 6e3, 10.0)], AT + 100.0)
+    assert revised.delays == {bucket: {0: 2.0, last: 0.0}}
+    assert learn(Posterior(), PLAIN, outcomes, AT + 100.0).delays == {}
+    assert merge(posterior, posterior, SLOW).delays == {bucket: {0: 2.0, last: 2.0}}
+    halved = advance(learn(Posterior(), BOTH, outcomes[:1], AT + 30.0), BOTH, AT + 30.0 + HALF_LIFE_S)
+    assert halved.delays == {bucket: {0: 0.5}}
+
+
+def test_silence_weighs_what_the_delays_say() -> None:
+    """Answers that always came late make F small while the decision is young, whatever was declared; silent ones do not."""
+    old = [Outcome(AT, "a", True, None, 1.0, {}, {}, None, 6e3)] * 1_000
+    young = Outcome(AT + 2 * WINDOW_S, "b", shown=True)
+    declared, estimated = (
+        estimates(learn(Posterior(), SLOW, [*known, *[young] * 10], AT + 2 * WINDOW_S + 3e3), SLOW)["b"].weight
+        for known in ([], old)
+    )
+    assert declared > 9.0
+    assert estimated < 1.0
+    silent = [Outcome(AT, action, shown=True) for action in ("a", "b")] * 500
+    posterior = learn(Posterior(), SLOW, [*old, young], AT + 2 * WINDOW_S + 3e3)
+    more = learn(posterior, SLOW, silent, AT + 2 * WINDOW_S + 3e3)
+    for age_s in (10.0, 1e3, 6e3):
+        assert arrival_of(more, SLOW)(age_s) == arrival_of(posterior, SLOW)(age_s)
+
+
+def test_rates_of_young_decisions_come_out_right_with_and_without_features() -> None:
+    """Half of the answers have come, of decisions that six in ten answer: the mean is .6, though .3 were answered so far."""
+    half_s = next(age_s for age_s in range(int(WINDOW_S)) if share(age_s) >= 0.5)
+    now = AT + BUCKET_S / 2 + half_s
+    outcomes = [Outcome(AT, "a", shown=True, after=1.0)] * 600 + [Outcome(AT, "a", shown=True)] * 1_400
+    expected = 0.3 / share(now - (AT // BUCKET_S + 0.5) * BUCKET_S)
+    assert expected == pytest.approx(0.6, abs=0.01)
+    for kind, features in [("epsilon_greedy", None), ("thompson", None), ("epsilon_greedy", FeatureSpec())]:
+        spec = msgspec.structs.replace(SLOW, kind=kind, features=features, actions=(Action("a"),))
+        (item,) = Chooser(snapshot_of(learn(Posterior(), spec, outcomes, now), spec, 1)).choose({}, None, [0.5])
+        within = 0.01 if features is None else 0.1  # the buckets of linear models are four times as wide
+        assert item.score == pytest.approx(expected, abs=within)
+
+
+def test_a_posterior_of_before_delays_were_counted_is_told() -> None:
+    """One with answers and without their delays lacks them, if rewards are slow."""
+    without = learn(Posterior(), SLOW, [Outcome(AT, "a", shown=True, after=1.0)], AT)
+    counted = learn(Posterior(), SLOW, [Outcome(AT, "a", True, None, 1.0, {}, {}, None, 5.0)], AT)
+    silent = learn(Posterior(), SLOW, [Outcome(AT, "a", shown=True)], AT)
+    assert lacks_delays(without, SLOW)
+    assert not any(lacks_delays(known, SLOW) for known in (counted, silent, Posterior()))
+    assert not lacks_delays(without, PLAIN)
 
 
 def test_buckets_settle_when_their_window_is_over() -> None:

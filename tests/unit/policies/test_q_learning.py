@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from shared.policies.choosing import Chooser
 from shared.policies.fitted_values import FittedValues
 from shared.policies.fitted_values import unpack as weights_of
+from shared.policies.kinds import SEQUENTIAL_KINDS
 from shared.policies.ordered import Step
 from shared.policies.ordered_kinds import LEARNERS, orders_alike
 from shared.policies.posterior import Posterior, snapshot_of
@@ -180,7 +181,7 @@ def test_tables_survive_their_encoding() -> None:
     assert unpack(QTables().learn(None, spec, [])).rows == {}
 
 
-@pytest.mark.parametrize("kind", LEARNERS)
+@pytest.mark.parametrize("kind", SEQUENTIAL_KINDS)
 def test_what_a_model_depends_on_asks_for_a_refit(kind: str) -> None:
     """Cells, discount and the kind itself do; exploration and the time-out, which act elsewhere, do not."""
     spec = spec_of(kind)
@@ -236,7 +237,7 @@ def test_ineligible_actions_have_no_part_in_the_law() -> None:
     assert item.score == 0.0
 
 
-@pytest.mark.parametrize("kind", LEARNERS)
+@pytest.mark.parametrize("kind", SEQUENTIAL_KINDS)
 def test_the_law_follows_the_state_and_nothing_else(kind: str) -> None:
     """Contexts of one state have one law; some states have others."""
     chooser = Chooser(taught(kind, "many sessions"))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.policies.rewards import item_rewards, reward_of
+from shared.policies.rewards import item_delays, item_rewards, reward_of
 from shared.vocabulary import Feedback, PolicySpec, RewardRule
 
 AT = 1_700_000_000.0
@@ -179,3 +179,18 @@ def test_an_event_without_action_speaks_of_the_only_item() -> None:
     assert item_rewards(policy, AT, ("a",), [event("click")]) == [1.0]
     assert item_rewards(policy, AT, ("a",), [event("click", action="a")]) == [1.0]
     assert item_rewards(policy, AT, ("a",), [event("click", action="b")]) == [None]
+
+
+def test_a_delay_is_that_of_the_first_event_that_counts() -> None:
+    """Of each item: kinds without a rule, events after the window, and other items' do not count; none is negative."""
+    policy = spec(click=RewardRule(), rating=RewardRule())
+    events = [
+        event("view", after_s=1.0, action="a", event_id="1"),
+        event("click", after_s=30.0, action="a", event_id="2"),
+        event("rating", after_s=20.0, action="a", event_id="3"),
+        event("click", after_s=-2.0, action="b", event_id="4"),
+        event("click", after_s=WINDOW_S + 1.0, action="c", event_id="5"),
+    ]
+    for order in (events, events[::-1]):
+        assert item_delays(policy, AT, ("a", "b", "c"), order) == [20.0, 0.0, None]
+    assert item_delays(policy, AT, ("a",), [event("click", after_s=7.0)]) == [7.0]

@@ -60,7 +60,7 @@ def test_beta_posterior_equals_the_textbooks_exactly(history: History) -> None:
         alpha[arm] += reward
         failures[arm] += 1 - reward
     snapshot = learned("thompson", history)
-    first, second = Thompson(snapshot)._parameters(snapshot.estimates)
+    first, second = Thompson(snapshot)._posterior(snapshot.estimates)
     assert first.tolist() == alpha
     assert second.tolist() == failures
     assert Thompson(snapshot).scores(ACTIONS) == [a / (a + b) for a, b in zip(alpha, failures, strict=True)]
@@ -72,7 +72,7 @@ def test_beta_posterior_of_another_range_is_that_of_rescaled_rewards() -> None:
     snapshot = Snapshot(
         "p", 1, 1, "thompson", {"prior_alpha": 2.0, "prior_beta": 3.0}, (), estimates, 0.0, (-2.0, 6.0), 1, 0.0
     )
-    first, second = Thompson(snapshot)._parameters(estimates)
+    first, second = Thompson(snapshot)._posterior(estimates)
     won = 4 / 8 + 8 / 8 + 0 / 8 + 2 / 8
     assert first[0] == pytest.approx(2 + won, abs=1e-12)
     assert second[0] == pytest.approx(3 + 4 - won, abs=1e-12)
@@ -97,7 +97,7 @@ def test_normal_posterior_equals_updating_reward_by_reward(
     estimates = (Estimate("a", float(len(rewards)), sum(rewards), sum(reward**2 for reward in rewards)),)
     parameters = {"prior_mean": prior_mean, "prior_scale": prior_scale, "noise_scale": noise_scale}
     snapshot = Snapshot("p", 1, 1, "thompson", parameters, (), estimates, 0.0, None, 1, 0.0)
-    centre, spread = Thompson(snapshot)._parameters(estimates)
+    centre, spread = Thompson(snapshot)._posterior(estimates)
     assert centre[0] == pytest.approx(mean, rel=1e-9, abs=1e-9)
     assert spread[0] == pytest.approx(sqrt(variance), rel=1e-9)
     assert Thompson(snapshot).scores(["a", "new"]) == pytest.approx([mean, prior_mean], rel=1e-9, abs=1e-9)
