@@ -73,7 +73,7 @@ bench-candidates: $(STAMP) ## 600 simulated logs on which candidates learn and a
 bench-health: $(STAMP) ## 1,000 simulated policy versions whose propensities are right: none may alarm (minutes)
 	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/evaluation/test_propensity_health.py
 
-sequential: $(STAMP) ## Q-learning over 20 seeds on FrozenLake and in a session where the greedy choice is a trap (about 15 minutes)
+sequential: $(STAMP) ## Q-learning over 20 seeds on FrozenLake and in a session where the greedy choice is a trap (about 10 minutes)
 	$(BIN)/python -m pytest -m slow -s -p no:randomly -o faulthandler_timeout=0 tests/unit/policies/test_q_learning.py
 
 bench-logistic: $(STAMP) ## what logistic Thompson sampling earns and costs beside linear (about 15 minutes)

@@ -303,6 +303,8 @@ def test_an_action_that_was_not_trained_is_as_good_as_the_worst() -> None:
 # what sessions teach
 
 TRAP = satisfaction(0.3, choc_mean=6.0, kale_mean=3.0)
+TRAPPED = {"discount": 0.95, "exploration_visits": 1000.0}
+"""Sessions of 60 decisions visit a state so often that exploration by the default fades before values have settled."""
 FLOOR = 0.001
 
 
@@ -327,16 +329,16 @@ def test_the_trap_is_one_and_recsims_defaults_are_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("world", "count", "parameters"), [(frozen_lake(), 8_000, {}), (TRAP, 3_000, {})], ids=["lake", "trap"]
+    ("world", "count", "parameters"), [(frozen_lake(), 8_000, {}), (TRAP, 2_000, TRAPPED)], ids=["lake", "trap"]
 )
 def test_sessions_teach_what_no_bandit_learns(world: World, count: int, parameters: dict[str, float]) -> None:
-    """With its defaults Q-learning comes to 95 % of the optimum; a bandit, also one that sees the state, does not.
+    """Q-learning comes to 95 % of the optimum; a bandit, also one that sees the state, does not.
 
     `make sequential` does the same over 20 seeds.
     """
     assert share(world, "q_learning", count, 1, **parameters) > 0.95
     assert share(world, "thompson", count // 10, 1) < 0.5
-    assert share(world, "q_learning", count // 10, 1, discount=0.0) < 0.5
+    assert share(world, "q_learning", count // 5, 1, discount=0.0) < 0.5
 
 
 @pytest.mark.parametrize(("world", "count"), [(frozen_lake(), 8_000), (TRAP, 1_000)], ids=["lake", "trap"])
@@ -358,14 +360,18 @@ def share(world: World, kind: str, count: int, seed: int, **parameters: float) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("world", [frozen_lake(), TRAP], ids=["lake", "trap"])
-def test_twenty_seeds_come_to_95_percent_within_50_000_sessions(world: World) -> None:
+@pytest.mark.parametrize(
+    ("world", "count", "parameters"), [(frozen_lake(), 50_000, {}), (TRAP, 10_000, TRAPPED)], ids=["lake", "trap"]
+)
+def test_twenty_seeds_come_to_95_percent_within_50_000_sessions(
+    world: World, count: int, parameters: dict[str, float]
+) -> None:
     """Every one of 20 seeds; and no bandit of 20 comes to half of it."""
     shares = []
     for seed in range(20):
-        shares.append(share(world, "q_learning", 50_000, seed))
+        shares.append(share(world, "q_learning", count, seed, **parameters))
         print(f"seed {seed}: {shares[-1]:.4f}", flush=True)
-    bandits = [share(world, kind, 5_000, seed, **given) for seed in range(20) for kind, given in BANDITS]
+    bandits = [share(world, kind, count // 10, seed, **given) for seed in range(20) for kind, given in BANDITS]
     print(f"least {min(shares):.4f}, mean {np.mean(shares):.4f}; the best bandit {max(bandits):.4f}")
     assert min(shares) >= 0.95
     assert max(bandits) < 0.5
