@@ -40,7 +40,7 @@ def recomputed(stage: Stage, decision_id: str) -> tuple[list[str], list[float]]:
     return row["actions"], [item.propensity for item in items]
 
 
-@pytest.mark.parametrize("kind", ["thompson", "softmax", "lin_thompson", "square_cb", "lin_ucb"])
+@pytest.mark.parametrize("kind", ["thompson", "softmax", "lin_thompson", "square_cb", "rand_ucb", "logistic_thompson"])
 def test_a_diverse_slate_is_recomputed_from_what_is_stored(servers: LocalServers, kind: str) -> None:
     """Slates of the policy's actions and of the caller's, with features of their own, after some learning."""
 
