@@ -134,8 +134,8 @@ class LinearPredictor:
     def contributions(self, context: Context, action: Action | str) -> dict[str, float]:
         """Return what each feature adds to the mean of an action, in units of reward; their sum is the mean.
 
-        `(baseline)`: what an average context earns; `(expansion)`: what features add together, in ways that bend; `(missing)`: from numbers that are not given, which stand at their anchor and
-        not at their mean. Categories that were hashed into one column are named together.
+        `(baseline)`: what an average context earns; `(expansion)`: what features add together, in ways that bend; `(missing)`: from
+        numbers that are not given. Categories that were hashed into one column are named together.
         """
         model = self._model
         [given] = self.resolved([action])

@@ -68,6 +68,10 @@ class RandUcb:
             beyond = left
         return shares
 
+    def contributions(self, context: Context, action: Action | str) -> dict[str, float]:
+        """Return what each feature adds to the mean, in units of reward."""
+        return self._predictor.contributions(context, action)
+
 
 def _envelope(means: list[float], spreads: list[float], alike: float) -> list[tuple[list[int], float, float, float]]:
     """Return what is on top from z = 0 on: (the actions, their mean, their spread, from which z on), by rising z."""
