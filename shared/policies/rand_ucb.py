@@ -34,7 +34,7 @@ class RandUcb:
     NEEDS_RANGE: ClassVar[bool] = False
     PARAMETERS: ClassVar[Mapping[str, Parameter]] = {
         **LINEAR_PARAMETERS,
-        "exploration": Parameter(0.7, 0.0, 100.0, "factor of the standard deviations added to the mean"),
+        "exploration": Parameter(1.0, 0.0, 100.0, "factor of the standard deviations added to the mean"),
     }
 
     def __init__(self, snapshot: Snapshot) -> None:
