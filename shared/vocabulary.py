@@ -47,15 +47,14 @@ class FeatureSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     `shared`: features for which all actions have the same weights; None: all of the action's.
     `interactions`: pairs of features whose product all actions weigh alike. `*` and `action.*` stand for all of a kind.
     `hash_dimension`: into how many columns categories are hashed, 1 to 256.
-    `expansion`: how many random columns let every action's model bend, 0 to 256; "auto": as many as suit the features; None: as
-    suits the policy's kind.
+    `expansion`: how many random columns let every action's model bend, 0 to 256; None: as many as suit the policy's kind.
     """
 
     per_action: tuple[str, ...] | None = None
     shared: tuple[str, ...] | None = None
     interactions: tuple[tuple[str, str], ...] = ()
     hash_dimension: int = 32
-    expansion: int | Literal["auto"] | None = None
+    expansion: int | None = None
 
 
 class Diversity(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -14,7 +14,7 @@ from shared.edge.decoding import Bounds
 from shared.errors import InvalidInput
 from shared.policies.algorithm import ContextualKind, Kind, SequentialKind
 from shared.policies.features import ACTION_PREFIX
-from shared.policies.kinds import CONTEXTUAL_KINDS, EXPANDED_KINDS, KINDS, SEQUENTIAL_KINDS
+from shared.policies.kinds import CONTEXTUAL_KINDS, EXPANSIONS, KINDS, SEQUENTIAL_KINDS
 from shared.policies.q_tables import LEARNING
 from shared.vocabulary import Action, FeatureSpec, PolicySpec, RewardRule
 
@@ -157,7 +157,7 @@ def _features(body: PolicyIn, bounds: Bounds) -> FeatureSpec | None:
         features = FeatureSpec()
     _check_features(features, bounds)
     if features.expansion is None:
-        features = msgspec.structs.replace(features, expansion="auto" if body.kind in EXPANDED_KINDS else None)
+        features = msgspec.structs.replace(features, expansion=EXPANSIONS.get(body.kind))
     return features
 
 
@@ -175,7 +175,7 @@ def _check_features(features: FeatureSpec, bounds: Bounds) -> None:
         _refuse("features.interactions", f"at most {MOST_INTERACTIONS}")
     if not 1 <= features.hash_dimension <= LARGEST_HASH_DIMENSION:
         _refuse("features.hash_dimension", f"must lie between 1 and {LARGEST_HASH_DIMENSION}")
-    if isinstance(features.expansion, int) and not 0 <= features.expansion <= LARGEST_EXPANSION:
+    if features.expansion is not None and not 0 <= features.expansion <= LARGEST_EXPANSION:
         _refuse("features.expansion", f"must lie between 0 and {LARGEST_EXPANSION}")
 
 

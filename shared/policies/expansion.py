@@ -28,15 +28,8 @@ ENOUGH = 32
 """From how many decisions means and deviations are taken."""
 FARTHEST = 3.0
 """How many standard deviations from its mean an input is taken to be at most."""
-LEAST, MOST = 64, 128
-"""How many columns an expansion has at the least and at the most, where it is left to the features."""
 _SEED = 4
 _LEAST_DEVIATION = 1e-9
-
-
-def size_for(n_inputs: int) -> int:
-    """Return how many columns suit so many inputs: twice as many, so that each is looked at four times, within `LEAST` and `MOST`."""
-    return min(max(2 * n_inputs, LEAST), MOST)
 
 
 class Input(msgspec.Struct, frozen=True, array_like=True):

@@ -49,8 +49,8 @@ CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = {
 SEQUENTIAL_KINDS: Mapping[str, SequentialKind] = {"fitted_q": FittedQ, "q_learning": QLearning}
 """Kinds that look at the state that a session is in, and at what comes after it."""
 
-EXPANDED_KINDS = frozenset({"rand_ucb"})
-"""Kinds whose model bends where their policy does not say; the others have no expansion then."""
+EXPANSIONS: Mapping[str, int] = {"rand_ucb": 64}
+"""How many columns the expansion of a kind has where its policy does not say; the other kinds have none."""
 
 
 def completed(spec: PolicySpec) -> dict[str, float]:

@@ -17,7 +17,7 @@ import numpy as np
 from shared.policies.algorithm import FloatArray
 from shared.policies.encoder import Encoder
 from shared.policies.encoding import Encoding, discover, inputs_of, joined
-from shared.policies.expansion import ENOUGH, Expansion, size_for
+from shared.policies.expansion import ENOUGH, Expansion
 from shared.policies.features import Seen
 from shared.policies.linear_statistics import Rows, Sums, added, encoded_as, no_sums, scaled, sums_of
 from shared.vocabulary import Context, FeatureSpec
@@ -105,7 +105,7 @@ def learn(
 
 def _with_expansion(statistics: LinearStatistics, encoding: Encoding, seen: Iterable[Seen], as_of: float) -> Encoding:
     """Return the encoding with the expansion that its specification asks for, once enough is known to make one."""
-    size = statistics.spec.expansion
+    size = statistics.spec.expansion or 0
     if encoding.expansion is not None or not size:
         return encoding
     known = regrown(statistics, encoding)
@@ -118,7 +118,6 @@ def _with_expansion(statistics: LinearStatistics, encoding: Encoding, seen: Iter
         rows = np.vstack([encoder.rows(each)[0] for each in seen])
         gram, since = rows.T @ rows, -inf
     inputs = inputs_of(encoding.own, gram) if gram[0, 0] >= ENOUGH else ()
-    size = size_for(len(inputs)) if size == "auto" else size
     return msgspec.structs.replace(encoding, expansion=Expansion(since, size, inputs)) if inputs else encoding
 
 

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: the processes below use all cores already
 
@@ -46,9 +46,6 @@ PLACE = ROOT / "build" / "bench"
 RESULT = PLACE / "policies.json"
 PEERS_PYTHON = ROOT / "build" / "peers" / "bin" / "python"
 Floats = npt.NDArray[np.float64]
-
-
-Expansion = int | Literal["auto"] | None
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
@@ -117,7 +114,7 @@ def _in_two(python: Path, arguments: Sequence[str], contenders: Sequence[str]) -
         raise SystemExit(msg)
 
 
-def one_of_ours(task: str, seed: int, data: str, *, kind: str, expansion: Expansion, mode: str) -> float:
+def one_of_ours(task: str, seed: int, data: str, *, kind: str, expansion: int, mode: str) -> float:
     """Return our mean reward of one pass. `mode`: `online`, `long` (20,000 rounds), or `batch` and its size."""
     rounds = None if mode == "online" else BATCH_ROUNDS
     run = run_of(task, seed, Path(data), rounds)
@@ -126,7 +123,7 @@ def one_of_ours(task: str, seed: int, data: str, *, kind: str, expansion: Expans
     return policies_ours.play(run, policies_ours.spec_of(run, kind, features), batches)
 
 
-def ours_played(data: Path, seeds: int, kind: str, expansion: Expansion, mode: str = "online") -> dict[str, Floats]:
+def ours_played(data: Path, seeds: int, kind: str, expansion: int, mode: str = "online") -> dict[str, Floats]:
     """Return our mean rewards by task, shape (seeds,)."""
     here = ROOT / "tests" / "performance"
     code = [*(ROOT / "shared" / "policies").glob("*.py"), ROOT / "shared" / "vocabulary.py"]
@@ -203,7 +200,7 @@ def draw(result: Mapping[str, Mapping[str, Any]], peers: Mapping[str, Mapping[st
     right.axvline(LEAST_ANYWHERE, color="tab:red", linewidth=0.8, linestyle="--")
     right.set_yticks(at, [f"{task.replace('_', ' ')}\n({result[task]['best_peer_name']})" for task in TASKS])
     right.invert_yaxis()
-    right.set_xlabel("Knudge minus the best peer, 95 % (dashed: bound)")
+    right.set_xlabel("Knudge minus the best peer, 95 % interval (dashed: the bound)")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -214,7 +211,7 @@ def held(result: Mapping[str, Mapping[str, Any]]) -> bool:
     return min(lows) > LEAST_ANYWHERE and sum(low > 0 for low in lows) >= LEAST_WINS
 
 
-def batched(data: Path, seeds: int, kind: str, expansion: Expansion, size: int) -> dict[str, Any]:
+def batched(data: Path, seeds: int, kind: str, expansion: int, size: int) -> dict[str, Any]:
     """Return what updates every `size` decisions, out of order, lose beside one after every decision."""
     at_once = ours_played(data, seeds, kind, expansion, "long")
     late = ours_played(data, seeds, kind, expansion, f"batch{size}")
@@ -244,22 +241,19 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--kind", default=policies_ours.KIND, help="another kind of ours, to see what it earns")
-    parser.add_argument(
-        "--expansion", type=int, default=None, help="random columns; by default as many as suit the task"
-    )
+    parser.add_argument("--expansion", type=int, default=policies_ours.FEATURES.expansion)
     parser.add_argument("--batch", type=int, default=None, help="only: what updates every so many decisions lose")
     parser.add_argument("--batch-seeds", type=int, default=3)
     parser.add_argument("--peers-python", type=Path, default=PEERS_PYTHON)
     arguments = parser.parse_args()
     data = data_of(arguments.peers_python)
-    expansion = policies_ours.FEATURES.expansion if arguments.expansion is None else arguments.expansion
     if arguments.batch is not None:
-        losses = batched(data, arguments.batch_seeds, arguments.kind, expansion, arguments.batch)
+        losses = batched(data, arguments.batch_seeds, arguments.kind, arguments.expansion, arguments.batch)
         _write(PLACE / f"policies-batch-{arguments.batch}.json", losses)
         print(table([{"task": task} | row for task, row in losses.items()]))
         return
     chosen, peers = peers_played(arguments.peers_python, data, arguments.seeds)
-    ours = ours_played(data, arguments.seeds, arguments.kind, expansion)
+    ours = ours_played(data, arguments.seeds, arguments.kind, arguments.expansion)
     result = compared(ours, peers)
     _write(RESULT, result)
     means = [
@@ -273,7 +267,7 @@ def main() -> None:
     print(table(means))
     print("configurations:", ", ".join(f"{peer} {name}" for peer, name in chosen.items()))
     print(table([{"task": task} | row for task, row in result.items()]))
-    losses = batched(data, arguments.batch_seeds, arguments.kind, expansion, BATCH)
+    losses = batched(data, arguments.batch_seeds, arguments.kind, arguments.expansion, BATCH)
     print(table([{"task": task} | row for task, row in losses.items()]))
     speed = policies_speed.measure(arguments.peers_python.absolute(), ROOT)
     print(table(speed))

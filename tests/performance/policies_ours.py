@@ -16,7 +16,7 @@ from shared.policies.posterior import Outcome, Posterior, learn, snapshot_of
 from shared.vocabulary import Action, Context, FeatureSpec, PolicySpec
 from tests.performance.policies_tasks import Run
 
-KIND, FEATURES = "rand_ucb", FeatureSpec(expansion="auto")
+KIND, FEATURES = "rand_ucb", FeatureSpec(expansion=64)
 EVERY = 100
 SHARE = 0.01
 ROUND_S = 10.0
