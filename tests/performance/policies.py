@@ -200,7 +200,7 @@ def draw(result: Mapping[str, Mapping[str, Any]], peers: Mapping[str, Mapping[st
     right.axvline(LEAST_ANYWHERE, color="tab:red", linewidth=0.8, linestyle="--")
     right.set_yticks(at, [f"{task.replace('_', ' ')}\n({result[task]['best_peer_name']})" for task in TASKS])
     right.invert_yaxis()
-    right.set_xlabel("Knudge minus the best peer, 95 % interval (dashed: the bound)")
+    right.set_xlabel("Knudge minus the best peer, 95 % (dashed: bound)")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
