@@ -5,57 +5,65 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from functions.console.decided_items import DecidedItem
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ROW_GROUP = 50_000
 _MICROSECONDS = 1e6
 
-SCHEMA = pa.schema(
-    [
-        pa.field("decision_id", pa.string(), nullable=False),
-        pa.field("decided_at", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("policy", pa.string(), nullable=False),
-        pa.field("policy_version", pa.int32(), nullable=False),
-        pa.field("snapshot_version", pa.int64(), nullable=False),
-        pa.field("position", pa.int16(), nullable=False),
-        pa.field("items", pa.int16(), nullable=False),
-        pa.field("action", pa.string(), nullable=False),
-        pa.field("propensity", pa.float64()),
-        pa.field("exploration_floor", pa.float64()),
-        pa.field("reward", pa.float64(), nullable=False),
-        pa.field("answered", pa.bool_(), nullable=False),
-        pa.field("settled", pa.bool_(), nullable=False),
-        pa.field("eligible", pa.list_(pa.string()), nullable=False),
-        pa.field("context", pa.string(), nullable=False),
-        pa.field("features", pa.string(), nullable=False),
-        pa.field("origin", pa.string(), nullable=False),
-        pa.field("degraded", pa.bool_(), nullable=False),
-        pa.field("served_by", pa.string(), nullable=False),
-        pa.field("deferred", pa.bool_(), nullable=False),
-        pa.field("user", pa.string()),
-        pa.field("session", pa.string()),
-        pa.field("revision", pa.string(), nullable=False),
-        pa.field("actor", pa.string(), nullable=False),
-        pa.field("default_action", pa.string()),
-        pa.field("logged_position", pa.int16()),
-    ]
-)
-"""The columns; what each means stands in docs/operations/decisions.md."""
+
+def schema() -> pa.Schema:
+    """Return the columns; what each means stands in docs/operations/decisions.md."""
+    import pyarrow as pa  # an extra of its own: an image does without
+
+    return pa.schema(
+        [
+            pa.field("decision_id", pa.string(), nullable=False),
+            pa.field("decided_at", pa.timestamp("us", tz="UTC"), nullable=False),
+            pa.field("policy", pa.string(), nullable=False),
+            pa.field("policy_version", pa.int32(), nullable=False),
+            pa.field("snapshot_version", pa.int64(), nullable=False),
+            pa.field("position", pa.int16(), nullable=False),
+            pa.field("items", pa.int16(), nullable=False),
+            pa.field("action", pa.string(), nullable=False),
+            pa.field("propensity", pa.float64()),
+            pa.field("exploration_floor", pa.float64()),
+            pa.field("reward", pa.float64(), nullable=False),
+            pa.field("answered", pa.bool_(), nullable=False),
+            pa.field("settled", pa.bool_(), nullable=False),
+            pa.field("eligible", pa.list_(pa.string()), nullable=False),
+            pa.field("context", pa.string(), nullable=False),
+            pa.field("features", pa.string(), nullable=False),
+            pa.field("origin", pa.string(), nullable=False),
+            pa.field("degraded", pa.bool_(), nullable=False),
+            pa.field("served_by", pa.string(), nullable=False),
+            pa.field("deferred", pa.bool_(), nullable=False),
+            pa.field("user", pa.string()),
+            pa.field("session", pa.string()),
+            pa.field("revision", pa.string(), nullable=False),
+            pa.field("actor", pa.string(), nullable=False),
+            pa.field("default_action", pa.string()),
+            pa.field("logged_position", pa.int16()),
+        ]
+    )
 
 
 def write(path: Path, items: Iterable[DecidedItem]) -> int:
     """Write `items` to a file; return how many rows it has."""
-    rows = 0
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows, columns = 0, schema()
     remaining = iter(items)
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(path, columns, compression="zstd") as writer:
         while group := [_row(item) for item in islice(remaining, ROW_GROUP)]:
-            writer.write_table(pa.Table.from_pylist(group, SCHEMA), row_group_size=ROW_GROUP)
+            writer.write_table(pa.Table.from_pylist(group, columns), row_group_size=ROW_GROUP)
             rows += len(group)
     return rows
 
