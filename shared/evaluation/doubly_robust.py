@@ -21,10 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 def doubly_robust(decisions: LoggedDecisions, confidence: float = CONFIDENCE) -> ValueEstimate:
     """Estimate the target's value. Raises `InvalidInput` without predictions, or where weights do not exist."""
-    weights = decisions.weights()
-    terms = corrected(decisions, weights)
-    bounds = bounds_of_corrected(decisions, largest_weight(decisions))
-    return estimate_of_decisions("doubly_robust", terms, decisions, weights, confidence, bounds=bounds)
+    return estimate_of_corrected("doubly_robust", doubly_robust_terms(decisions), decisions, confidence)
 
 
 def doubly_robust_terms(decisions: LoggedDecisions) -> Floats:
@@ -39,10 +36,10 @@ def corrected(decisions: LoggedDecisions, weights: Floats) -> Floats:
     return terms
 
 
-def moved(terms: Floats, biased: Floats) -> Floats:
-    """Return `terms` moved so that their mean is that of `biased`: its value with the spread of the unbiased ones, all of shape (n_rows,)."""
-    shifted: Floats = terms + (biased.mean() - terms.mean())
-    return shifted
+def estimate_of_corrected(name: str, terms: Floats, decisions: LoggedDecisions, confidence: float) -> ValueEstimate:
+    """Return the estimate of `terms` that spread as those of `corrected` by the whole weights do."""
+    bounds = bounds_of_corrected(decisions, largest_weight(decisions))
+    return estimate_of_decisions(name, terms, decisions, decisions.weights(), confidence, bounds=bounds)
 
 
 def bounds_of_corrected(decisions: LoggedDecisions, most: float) -> Interval | None:

@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import InvalidInput
-from shared.evaluation.doubly_robust import bounds_of_corrected, corrected, moved
-from shared.evaluation.estimate_of_terms import estimate_of_decisions, largest_weight
-from shared.evaluation.lepski import CANDIDATES, lepski
+from shared.evaluation.bounded_weights import bounded_terms
+from shared.evaluation.doubly_robust import estimate_of_corrected
 from shared.evaluation.logged_decisions import LoggedDecisions
 from shared.evaluation.value_estimate import CONFIDENCE, ValueEstimate
 
@@ -29,22 +28,14 @@ def doubly_robust_shrunk(
     decisions: LoggedDecisions, confidence: float = CONFIDENCE, shrinkage: float | None = None
 ) -> ValueEstimate:
     """Estimate the target's value with λ = `shrinkage` (>= 0), or the one that `lepski` chooses. Errors as in `doubly_robust`."""
-    terms = doubly_robust_shrunk_terms(decisions, shrinkage)
-    weights = decisions.weights()
-    bounds = bounds_of_corrected(decisions, largest_weight(decisions))
-    return estimate_of_decisions("doubly_robust_shrunk", terms, decisions, weights, confidence, bounds=bounds)
+    return estimate_of_corrected(
+        "doubly_robust_shrunk", doubly_robust_shrunk_terms(decisions, shrinkage), decisions, confidence
+    )
 
 
 def doubly_robust_shrunk_terms(decisions: LoggedDecisions, shrinkage: float | None = None) -> Floats:
     """Return the terms, shape (n_rows,), whose mean is the estimate and whose spread is its error."""
-    chosen = _chosen(decisions) if shrinkage is None else shrinkage
-    weights = decisions.weights()
-    return moved(corrected(decisions, weights), corrected(decisions, _shrunk(weights, chosen)))
-
-
-def _chosen(decisions: LoggedDecisions) -> float:
-    weights = decisions.weights()
-    return CANDIDATES[lepski([corrected(decisions, _shrunk(weights, each)) for each in CANDIDATES])]
+    return bounded_terms(decisions, _shrunk, shrinkage)
 
 
 def _shrunk(weights: Floats, shrinkage: float) -> Floats:

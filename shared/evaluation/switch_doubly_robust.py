@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import InvalidInput
-from shared.evaluation.doubly_robust import bounds_of_corrected, corrected, moved
-from shared.evaluation.estimate_of_terms import estimate_of_decisions, largest_weight
-from shared.evaluation.lepski import CANDIDATES, lepski
+from shared.evaluation.bounded_weights import bounded_terms
+from shared.evaluation.doubly_robust import estimate_of_corrected
 from shared.evaluation.logged_decisions import LoggedDecisions
 from shared.evaluation.value_estimate import CONFIDENCE, ValueEstimate
 
@@ -26,22 +25,14 @@ def switch_doubly_robust(
     decisions: LoggedDecisions, confidence: float = CONFIDENCE, threshold: float | None = None
 ) -> ValueEstimate:
     """Estimate the target's value with τ = `threshold` (>= 0), or the one that `lepski` chooses. Errors as in `doubly_robust`."""
-    terms = switch_doubly_robust_terms(decisions, threshold)
-    weights = decisions.weights()
-    bounds = bounds_of_corrected(decisions, largest_weight(decisions))
-    return estimate_of_decisions("switch_doubly_robust", terms, decisions, weights, confidence, bounds=bounds)
+    return estimate_of_corrected(
+        "switch_doubly_robust", switch_doubly_robust_terms(decisions, threshold), decisions, confidence
+    )
 
 
 def switch_doubly_robust_terms(decisions: LoggedDecisions, threshold: float | None = None) -> Floats:
     """Return the terms, shape (n_rows,), whose mean is the estimate and whose spread is its error."""
-    chosen = _chosen(decisions) if threshold is None else threshold
-    weights = decisions.weights()
-    return moved(corrected(decisions, weights), corrected(decisions, _switched(weights, chosen)))
-
-
-def _chosen(decisions: LoggedDecisions) -> float:
-    weights = decisions.weights()
-    return CANDIDATES[lepski([corrected(decisions, _switched(weights, each)) for each in CANDIDATES])]
+    return bounded_terms(decisions, _switched, threshold)
 
 
 def _switched(weights: Floats, threshold: float) -> Floats:

@@ -14,13 +14,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from shared.errors import InvalidInput
 from shared.policies.algorithm import Explained, FloatArray, Movable, scale
 from shared.policies.diversity import Penalties
 from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
-from shared.policies.steering import Helm
 from shared.vocabulary import Action, Context, Item, Snapshot
+
+if TYPE_CHECKING:
+    from shared.policies.steering import Helm
 
 _REMEMBERED_BYTES = 8 << 20
 """How large the laws of subsets and of slates' later positions may grow before a chooser starts afresh."""
@@ -64,7 +67,11 @@ class Chooser:
         sequential = SEQUENTIAL_KINDS.get(snapshot.kind)
         self._sequential = None if sequential is None else sequential(snapshot)
         self._algorithm = KINDS[snapshot.kind](snapshot) if not (self._contextual or self._sequential) else None
-        self._helm = None if snapshot.steering is None else Helm(snapshot, snapshot.steering)
+        self._helm: Helm | None = None
+        if snapshot.steering is not None:
+            from shared.policies.steering import Helm  # few policies are steered: the others start without
+
+            self._helm = Helm(snapshot, snapshot.steering)
         self._diversity = snapshot.diversity
         self._own_penalties = self._penalties(snapshot.actions)
         if self.actions and self._contextual is None:

@@ -5,48 +5,69 @@ A name may stand in both tables: which algorithm it is depends on whether the po
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Generic, TypeVar, cast
 
 from shared.policies.algorithm import ContextualKind, Kind, Parameter, SequentialKind
-from shared.policies.epsilon_greedy import EpsilonGreedy
-from shared.policies.fitted_q import FittedQ
-from shared.policies.kl_ucb import KlUcb
-from shared.policies.lin_epsilon_greedy import LinEpsilonGreedy
-from shared.policies.lin_softmax import LinSoftmax
-from shared.policies.lin_thompson import LinThompson
-from shared.policies.lin_ucb import LinUcb
-from shared.policies.logistic_thompson import LogisticThompson
-from shared.policies.q_learning import QLearning
-from shared.policies.rand_ucb import RandUcb
-from shared.policies.softmax import Softmax
-from shared.policies.square_cb import SquareCb
-from shared.policies.thompson import Thompson
-from shared.policies.top_two_thompson import TopTwoThompson
-from shared.policies.ucb1 import Ucb1
 from shared.vocabulary import PolicySpec
 
-KINDS: Mapping[str, Kind] = {
-    "epsilon_greedy": EpsilonGreedy,
-    "kl_ucb": KlUcb,
-    "softmax": Softmax,
-    "thompson": Thompson,
-    "top_two_thompson": TopTwoThompson,
-    "ucb1": Ucb1,
-}
+T = TypeVar("T")
+
+
+class Table(Mapping[str, T], Generic[T]):
+    """Kinds by name. A kind's module is imported when the kind is asked for, so that a process starts without the others."""
+
+    def __init__(self, classes: Mapping[str, str]) -> None:
+        """Take "module.Class" within this package by the name of each kind."""
+        self._classes = classes
+
+    def __getitem__(self, name: str) -> T:
+        """Return the class of a kind; raises `KeyError`."""
+        module, _, member = self._classes[name].partition(".")
+        return cast("T", getattr(import_module(f"shared.policies.{module}"), member))
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether there is such a kind, importing nothing."""
+        return name in self._classes
+
+    def __iter__(self) -> Iterator[str]:
+        """Run over the names."""
+        return iter(self._classes)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._classes)
+
+
+KINDS: Mapping[str, Kind] = Table(
+    {
+        "epsilon_greedy": "epsilon_greedy.EpsilonGreedy",
+        "kl_ucb": "kl_ucb.KlUcb",
+        "softmax": "softmax.Softmax",
+        "thompson": "thompson.Thompson",
+        "top_two_thompson": "top_two_thompson.TopTwoThompson",
+        "ucb1": "ucb1.Ucb1",
+    }
+)
 """Kinds that look at nothing but the action."""
 
-CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = {
-    "epsilon_greedy": LinEpsilonGreedy,
-    "lin_thompson": LinThompson,
-    "lin_ucb": LinUcb,
-    "logistic_thompson": LogisticThompson,
-    "rand_ucb": RandUcb,
-    "softmax": LinSoftmax,
-    "square_cb": SquareCb,
-}
+CONTEXTUAL_KINDS: Mapping[str, ContextualKind] = Table(
+    {
+        "epsilon_greedy": "lin_epsilon_greedy.LinEpsilonGreedy",
+        "lin_thompson": "lin_thompson.LinThompson",
+        "lin_ucb": "lin_ucb.LinUcb",
+        "logistic_thompson": "logistic_thompson.LogisticThompson",
+        "rand_ucb": "rand_ucb.RandUcb",
+        "softmax": "lin_softmax.LinSoftmax",
+        "square_cb": "square_cb.SquareCb",
+    }
+)
 """Kinds that look at the context and at the features of actions."""
 
-SEQUENTIAL_KINDS: Mapping[str, SequentialKind] = {"fitted_q": FittedQ, "q_learning": QLearning}
+SEQUENTIAL_KINDS: Mapping[str, SequentialKind] = Table(
+    {"fitted_q": "fitted_q.FittedQ", "q_learning": "q_learning.QLearning"}
+)
 """Kinds that look at the state that a session is in, and at what comes after it."""
 
 EXPANSIONS: Mapping[str, int] = {"rand_ucb": 64}

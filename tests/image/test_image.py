@@ -263,8 +263,6 @@ def test_the_training_image_migrates(training: Image, tmp_path: Path) -> None:
 
 def test_the_training_image_trains(training: Image, shelf: Path, servers: LocalServers) -> None:
     """A training Job takes its event from a file, trains, and exits with 0; one that cannot be used ends it with 2."""
-    if not (_site(training) / "functions" / "train").exists():
-        pytest.skip("there is no function train yet")
     environment = {
         "KNUDGE_REDIS_URL": servers.redis_url,
         "KNUDGE_DATABASE_URL": servers.database_url,
