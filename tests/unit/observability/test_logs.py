@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,21 +22,6 @@ def line(message: str = "it happened", **fields: object) -> dict[str, Any]:
     assert "\n" not in text
     found: dict[str, Any] = json.loads(text)
     return found
-
-
-@pytest.fixture
-def restored_logging() -> Iterator[None]:
-    """Leave the root logger as it was."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    for handler in handlers:
-        root.removeHandler(handler)
-    yield
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-    for handler in handlers:
-        root.addHandler(handler)
-    root.setLevel(level)
 
 
 def test_a_line_says_when_where_and_what() -> None:
@@ -97,7 +81,6 @@ def test_any_text_is_a_line(text: str) -> None:
     assert (said["message"], said["detail"]) == (text, text)
 
 
-@pytest.mark.usefixtures("restored_logging")
 def test_logs_go_to_standard_output_from_their_level_up(capsys: pytest.CaptureFixture[str]) -> None:
     """Configured twice, each record above the level is written once, as JSON."""
     configure_logs("feedback", "debug")
