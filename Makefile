@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS := framework,local,console,export,operate,test,lint
+EXTRAS := framework,local,console,export,operate,analysis,test,lint
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KUBECTL ?= kubectl

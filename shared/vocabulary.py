@@ -212,13 +212,26 @@ class ServedBy(msgspec.Struct, frozen=True, omit_defaults=True):
     gains: tuple[float | None, ...] = ()
 
 
+class InExperiment(msgspec.Struct, frozen=True, array_like=True):
+    """The variation of an experiment that a decision was made for.
+
+    `unit`: the pseudonym of what was split, the user's unless the experiment splits by another attribute.
+    """
+
+    key: str
+    phase: int
+    variation: str
+    unit: str
+
+
 class Decision(msgspec.Struct, frozen=True, array_like=True):
     """What was decided, as it is journalled and archived: enough to recompute and to learn from.
 
     `decision_id`: UUIDv8 text, carries time and policy. `eligible`: the actions it chose among, None where they were
     the snapshot's own. `propensities`: one per item, conditional on those above; None where a logged one is unknown.
     `user`, `session`: pseudonyms. `deferred`: counts as shown only once activated. `origin`: who decided.
-    `position`: where a logged one stood on its page. `served_by`: None where the policy itself decided.
+    `position`: where a logged one stood on its page. `served_by`: None where the policy itself decided. `experiment`: None where
+    the decision belongs to none.
     """
 
     decision_id: str
@@ -239,6 +252,7 @@ class Decision(msgspec.Struct, frozen=True, array_like=True):
     default_action: str | None = None
     position: int | None = None
     served_by: ServedBy | None = None
+    experiment: InExperiment | None = None
 
 
 class Feedback(msgspec.Struct, frozen=True):
@@ -260,28 +274,4 @@ class Activation(msgspec.Struct, frozen=True):
 
     decision_id: str
     activated_at: float
-    actor: str
-
-
-class DeadLetter(msgspec.Struct, frozen=True):
-    """An event that its function did not take, as it is kept: names are sealed, data is JSON or left out (None).
-
-    `time`: as it was sent. `attributes`: extension attributes, a broker's own excepted. `data_bytes`, `data_hash`: of the
-    data as it was sent. `destination`: where it failed; `error_code`: the status of the last attempt, `error_data` what
-    was answered to it. `actor`: who brought it.
-    """
-
-    type: str
-    source: str
-    event_id: str
-    subject: str | None
-    time: str | None
-    content_type: str | None
-    attributes: dict[str, str]
-    data: bytes | None
-    data_bytes: int
-    data_hash: str
-    destination: str | None
-    error_code: int | None
-    error_data: str | None
     actor: str

@@ -26,13 +26,14 @@ from shared.edge.letters import (
 )
 from shared.edge.sink import Sink
 from shared.errors import NotKept, TooLarge
+from shared.events.dead_letter import DeadLetter
 from shared.events.envelopes import Event
 from shared.identity import pseudonym
 from shared.observability.metrics import Metrics
 from shared.settings import Settings
 from shared.storage.postgres_connection import Pool, Row
 from shared.storage.postgres_dead_letters import DeadLetterStore
-from shared.vocabulary import Caller, DeadLetter
+from shared.vocabulary import Caller
 
 _log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from shared.errors import UnknownDeadLetter
+from shared.events.dead_letter import DeadLetter
 from shared.storage.postgres_connection import Pool, Row, connection
 from shared.storage.queries import queries
-from shared.vocabulary import DeadLetter
 
 _ANSWER_S = 5.0
 """How long PostgreSQL may take before the connection is given up."""
