@@ -60,6 +60,12 @@ class UnknownDecision(KnudgeError):
     slug = "unknown-decision"
 
 
+class UnknownExperiment(KnudgeError):
+    """No such experiment."""
+
+    slug = "unknown-experiment"
+
+
 class UnknownDeadLetter(KnudgeError):
     """No such dead letter."""
 

@@ -19,6 +19,7 @@ STATUSES: Mapping[type[errors.KnudgeError], int] = {
     errors.UnknownRoute: 404,
     errors.UnknownPolicy: 404,
     errors.UnknownDecision: 404,
+    errors.UnknownExperiment: 404,
     errors.UnknownDeadLetter: 404,
     errors.WrongMethod: 405,
     errors.Conflict: 409,

@@ -114,6 +114,8 @@ async def read_units(pool: Pool, spec: ExperimentSpec, as_of: float) -> Units:
         exposed = await _columns(lent, named["exposed"], _EXPOSED)
         before_s = max((metric.covariate_s or 0.0 for metric in metrics), default=0.0)
         if size["units"] and metrics:
+            await lent.execute(named["owners"])
+            await lent.execute("analyze experiment_owners")
             await lent.execute(named["events"], scope | _wanted(metrics, size["first"] - before_s, before_s))
             await lent.execute("analyze experiment_events")
             given = {"metrics": msgspec.json.encode(_numbered(metrics)).decode()}

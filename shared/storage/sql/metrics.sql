@@ -32,43 +32,44 @@ select variation, (case when stratum is null then 0 else dense_rank() over (orde
        extract(epoch from exposed_at)::float8 as exposed_at
 from experiment_units order by no
 
+-- name: owners
+-- Whose events a unit's are: those of decisions that name it, and its user's.
+create temporary table experiment_owners on commit drop as
+select 'unit ' || unit as name, no, exposed_at from experiment_units
+union all
+select 'user ' || user_pseudonym, no, exposed_at from experiment_units where user_pseudonym is not null
+
 -- name: events
 -- What the units' users did, as far as it matters to a metric: feedback on decisions, feedback by user, decisions themselves.
 -- A decision that was made for this experiment and phase belongs to the unit that it names, any other to its user's unit.
 create temporary table experiment_events on commit drop as
-with owners as (
-    select true as is_unit, unit as name, no, exposed_at from experiment_units
-    union all
-    select false, user_pseudonym, no, exposed_at from experiment_units where user_pseudonym is not null
-), decided as (
-    select d.decided_at, d.decision_id, (d.deferred and not exists (
-               select from activations a where a.decided_at = d.decided_at and a.decision_id = d.decision_id)) as hidden,
-           coalesce(d.experiment ->> 'key' = %(experiment)s and (d.experiment ->> 'phase')::int = %(phase)s, false) as is_unit,
-           d.experiment ->> 'unit' as unit, d.user_pseudonym
+with owned as (
+    select d.decided_at, d.decision_id, d.deferred,
+           case when d.experiment ->> 'key' = %(experiment)s and (d.experiment ->> 'phase')::int = %(phase)s
+                then 'unit ' || (d.experiment ->> 'unit') else 'user ' || d.user_pseudonym end as name
     from decisions d
     where d.decided_at >= to_timestamp(%(since)s) and d.decided_at <= to_timestamp(%(as_of)s)
-), owned as (
-    select decided_at, decision_id, hidden, is_unit, case when is_unit then unit else user_pseudonym end as name from decided
 )
 select o.no, f.kind, false as of_decisions, f.value, extract(epoch from f.occurred_at - o.exposed_at)::float8 as after_s
 from feedback f
 join owned d on d.decided_at = f.decided_at and d.decision_id = f.decision_id
-join owners o on o.is_unit = d.is_unit and o.name = d.name
+join experiment_owners o on o.name = d.name
 where f.decided_at >= to_timestamp(%(since)s) and f.decided_at <= to_timestamp(%(as_of)s)
   and f.kind = any(%(kinds)s::text[]) and f.occurred_at <= to_timestamp(%(as_of)s)
   and f.occurred_at > o.exposed_at - make_interval(secs => %(before_s)s)
 union all
 select o.no, f.kind, false, f.value, extract(epoch from f.occurred_at - o.exposed_at)::float8
 from user_feedback f
-join owners o on not o.is_unit and o.name = f.user_pseudonym
+join experiment_owners o on o.name = 'user ' || f.user_pseudonym
 where f.kind = any(%(kinds)s::text[]) and f.occurred_at <= to_timestamp(%(as_of)s)
   and f.occurred_at > o.exposed_at - make_interval(secs => %(before_s)s)
 union all
 select o.no, 'decisions', true, 1.0, extract(epoch from d.decided_at - o.exposed_at)::float8
 from owned d
-join owners o on o.is_unit = d.is_unit and o.name = d.name
-where %(counts_decisions)s and not d.hidden
-  and d.decided_at > o.exposed_at - make_interval(secs => %(before_s)s)
+join experiment_owners o on o.name = d.name
+where %(counts_decisions)s and d.decided_at > o.exposed_at - make_interval(secs => %(before_s)s)
+  and (not d.deferred or exists (
+      select from activations a where a.decided_at = d.decided_at and a.decision_id = d.decision_id))
 
 -- name: cells
 -- What each unit that did something makes of each metric, after its exposure and, for CUPED, before it.

@@ -1,0 +1,117 @@
+"""The use case of `analyse`: what an experiment shows is computed from what its units did, kept, and told when it changes.
+
+Results are computed afresh for whoever asks, one computation at a time for each experiment and phase, which all who ask meanwhile share,
+and for some seconds after. Only analyses that an event asked for are kept: they make the course of the results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from shared.edge.result_contracts import CoursePoint, ExperimentDecided, Results
+from shared.edge.sink import Sink
+from shared.errors import Unavailable, UnknownExperiment
+from shared.events.types import EXPERIMENT_DECIDED
+from shared.identity import content_identity
+from shared.ports import Clock
+from shared.settings import Settings
+from shared.storage.postgres_connection import Pool
+from shared.storage.postgres_metrics import read_units
+from shared.storage.postgres_results import Phase, ResultsStore
+from shared.storage.redis_connection import Redis
+
+SETTLE_S = 60.0
+"""How long what users did may be under way: results speak of the time up to so long ago."""
+CACHE_S = 10.0
+"""For how long results are answered again as they are."""
+_AT_ONCE = 2
+"""How many experiments are analysed at once: each holds its units in memory and a core while it is judged."""
+_MOST_CACHED = 100
+UNDECIDED = "keep_running"
+"""The verdict before the first."""
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+class _Computed(NamedTuple):
+    task: asyncio.Task[Results]
+    until: float
+
+
+class Analyst:
+    """Analyses experiments."""
+
+    def __init__(self, settings: Settings, pool: Pool, client: Redis, sink: Sink, clock: Clock) -> None:
+        """Read from PostgreSQL and keep results there, tell the sink where there is one."""
+        self._has_sink = bool(settings.k_sink)
+        self._pool = pool
+        self._client = client
+        self._sink = sink
+        self._clock = clock
+        self._store = ResultsStore(pool)
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
+        self._computed: dict[tuple[str, int | None], _Computed] = {}
+
+    async def results(self, key: str, phase: int | None = None) -> Results:
+        """Return what an experiment shows, in its newest phase where none is named. Raises `UnknownExperiment`, `Unavailable`."""
+        now = self._clock()
+        for name, earlier in list(self._computed.items()):
+            if earlier.until < now and earlier.task.done():
+                del self._computed[name]
+        known = self._computed.get((key, phase))
+        if known is None:
+            task = asyncio.create_task(self._fresh(key, phase))
+            known = _Computed(task, now + CACHE_S)
+            if len(self._computed) < _MOST_CACHED:
+                self._computed[key, phase] = known
+        try:
+            results = await asyncio.shield(known.task)
+        except Exception:
+            if self._computed.get((key, phase)) is known:
+                del self._computed[key, phase]  # the next one tries again
+            raise
+        course = await self._store.course(key, results.phase)
+        return msgspec.structs.replace(results, course=msgspec.convert(course, tuple[CoursePoint, ...]))
+
+    async def analyse_all(self) -> None:
+        """Analyse and keep every running experiment; raises what went wrong with the first that failed, after the others."""
+        failed: list[Exception] = []
+        for key in await self._store.running():
+            try:
+                await self.analyse(key)
+            except Unavailable as error:
+                failed.append(error)
+            except Exception as error:
+                _log.exception("an experiment is not analysed", extra={"knudge": {"experiment": key}})
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    async def analyse(self, key: str) -> None:
+        """Analyse an experiment and keep what it shows; tell the sink where the verdict is another than the last one kept.
+
+        Told first and kept then, under a lock and with an id that the last kept analysis determines: where keeping fails, the next
+        analysis tells the same event again, which its recipients drop. Raises `UnknownExperiment`, `Unavailable`.
+        """
+        results = await self._fresh(key, None)
+        async with self._store.keeping(key, results.phase) as keeping:
+            before = keeping.verdict or UNDECIDED
+            if results.verdict != before:
+                await self._tell(results, before, keeping.analysed_at)
+            analysed_at = results.analysed_at.timestamp()
+            await keeping.keep(key, results.phase, results.version, analysed_at, results.verdict, _encode(results))
+        _log.info("analysed", extra={"knudge": {"experiment": key, "verdict": results.verdict, "units": results.units}})
+
+    async def _fresh(self, key: str, phase: int | None) -> Results:
+        known = await self._store.phase(key, phase)
+        async with self._at_once:
+            now = self._clock()
+            as_of = now - SETTLE_S if known.ended_at is None else min(known.ended_at, now - SETTLE_S)
+            units = await read_units(self._pool, known.spec, as_of)
+            return await asyncio.to_thread(_judged, known, units, now, as_of)
