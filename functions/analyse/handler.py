@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
 
 from shared.edge.result_contracts import CoursePoint, ExperimentDecided, Results
 from shared.edge.sink import Sink
-from shared.errors import Unavailable, UnknownExperiment
+from shared.errors import Unavailable
 from shared.events.types import EXPERIMENT_DECIDED
+from shared.experiments.plan import Verdict
 from shared.identity import content_identity
 from shared.ports import Clock
 from shared.settings import Settings
 from shared.storage.postgres_connection import Pool
-from shared.storage.postgres_metrics import read_units
+from shared.storage.postgres_metrics import Units, read_units
 from shared.storage.postgres_results import Phase, ResultsStore
 from shared.storage.redis_connection import Redis
 
@@ -32,7 +32,7 @@ CACHE_S = 10.0
 _AT_ONCE = 2
 """How many experiments are analysed at once: each holds its units in memory and a core while it is judged."""
 _MOST_CACHED = 100
-UNDECIDED = "keep_running"
+UNDECIDED: Verdict = "keep_running"
 """The verdict before the first."""
 
 _log = logging.getLogger(__name__)
@@ -105,8 +105,25 @@ class Analyst:
             if results.verdict != before:
                 await self._tell(results, before, keeping.analysed_at)
             analysed_at = results.analysed_at.timestamp()
-            await keeping.keep(key, results.phase, results.version, analysed_at, results.verdict, _encode(results))
+            await keeping.keep(results.version, analysed_at, results.verdict, _encode(results))
         _log.info("analysed", extra={"knudge": {"experiment": key, "verdict": results.verdict, "units": results.units}})
+
+    async def _tell(self, results: Results, before: Verdict, since: float | None) -> None:
+        """Tell that the verdict is another than `before`, which was last kept at `since`. Raises `Unavailable`."""
+        decided = ExperimentDecided(
+            results.experiment,
+            results.version,
+            results.phase,
+            results.verdict,
+            before,
+            results.variation,
+            results.reasons,
+            results.analysed_at,
+        )
+        change = f"{results.experiment}\0{results.phase}\0{since}\0{results.verdict}"
+        identity = content_identity(change.encode())
+        if self._has_sink and not await self._sink.send(EXPERIMENT_DECIDED, decided, event_id=identity):
+            raise Unavailable(f"the sink did not take {EXPERIMENT_DECIDED}; the analysis is not kept")
 
     async def _fresh(self, key: str, phase: int | None) -> Results:
         known = await self._store.phase(key, phase)
@@ -115,3 +132,9 @@ class Analyst:
             as_of = now - SETTLE_S if known.ended_at is None else min(known.ended_at, now - SETTLE_S)
             units = await read_units(self._pool, known.spec, as_of)
             return await asyncio.to_thread(_judged, known, units, now, as_of)
+
+
+def _judged(known: Phase, units: Units, now: float, as_of: float) -> Results:
+    from functions.analyse.judging import judged  # brings SciPy, off the start-up path and off the loop's thread
+
+    return judged(known, units, now, as_of)

@@ -13,7 +13,7 @@ tens of megabytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -176,14 +176,14 @@ def _measured(metric: Metric, at: int, number: int, cells: np.ndarray, values: n
     )
 
 
-async def _one(lent: Connection, query: bytes, parameters: dict[str, object] | None = None) -> dict[str, int]:
+async def _one(lent: Connection, query: bytes, parameters: Mapping[str, object] | None = None) -> dict[str, int]:
     row = await (await lent.execute(query, parameters)).fetchone()
     assert row is not None  # noqa: S101 - an aggregate has one row
     return row
 
 
 async def _columns(
-    lent: Connection, query: bytes, columns: Sequence[_Column], parameters: dict[str, object] | None = None
+    lent: Connection, query: bytes, columns: Sequence[_Column], parameters: Mapping[str, object] | None = None
 ) -> np.ndarray:
     """Return the rows of a query as a structured array; every column has a fixed width and is never null."""
     text: Query = b"copy (" + query + b") to stdout (format binary)"

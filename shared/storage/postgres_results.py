@@ -69,7 +69,7 @@ class ResultsStore:
             await self._rows(lent, "lock", key=key)
             found = await self._rows(lent, "last_verdict", key=key, phase=phase)
             last = found[0] if found else {"verdict": None, "analysed_at": None}
-            yield Keeping(lent, last["verdict"], last["analysed_at"])
+            yield Keeping(lent, key, phase, last["verdict"], last["analysed_at"])
 
     async def _rows(self, lent: Connection, query: str, **parameters: Any) -> list[Row]:  # noqa: ANN401
         cursor = await lent.execute(self._queries[query], parameters)
@@ -79,17 +79,21 @@ class ResultsStore:
 class Keeping:
     """What was kept last of a phase, None where nothing was; `keep` adds to it."""
 
-    def __init__(self, lent: Connection, verdict: Verdict | None, analysed_at: float | None) -> None:
+    def __init__(
+        self, lent: Connection, key: str, phase: int, verdict: Verdict | None, analysed_at: float | None
+    ) -> None:
         self._lent = lent
+        self._key = key
+        self._phase = phase
         self.verdict = verdict
         self.analysed_at = analysed_at
 
-    async def keep(self, spec: ExperimentSpec, analysed_at: float, verdict: Verdict, results: bytes) -> None:
+    async def keep(self, version: int, analysed_at: float, verdict: Verdict, results: bytes) -> None:
         """Keep the results (JSON) of an analysis of a version made at `analysed_at`."""
         values = {
-            "key": spec.key,
-            "phase": spec.phase,
-            "version": spec.version,
+            "key": self._key,
+            "phase": self._phase,
+            "version": version,
             "analysed_at": analysed_at,
             "verdict": verdict,
             "results": results.decode(),

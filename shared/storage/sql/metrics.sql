@@ -82,7 +82,7 @@ with metrics as (
     select no, kind, aggregate, window_s, covariate_s, denominator, denominator = 'decisions', false from metrics
     where denominator is not null
 ), summed as (
-    select e.no, p.no as metric, p.kind, p.aggregate,
+    select e.no, p.no as metric, min(p.kind) as kind, min(p.aggregate) as aggregate,
            count(*) filter (where p.is_value and e.after_s >= 0 and e.after_s < p.window_s) as times,
            sum(e.value) filter (where p.is_value and e.after_s >= 0 and e.after_s < p.window_s) as total,
            max(e.value) filter (where p.is_value and e.after_s >= 0 and e.after_s < p.window_s) as most,
@@ -93,7 +93,7 @@ with metrics as (
            count(*) filter (where not p.is_value and e.after_s < 0 and e.after_s >= -p.covariate_s) as denominator_before
     from experiment_events e
     join parts p on p.wanted = e.kind and p.of_decisions = e.of_decisions
-    group by e.no, p.no, p.kind, p.aggregate
+    group by e.no, p.no
 )
 select no, metric,
        coalesce(case when kind = 'proportion' then least(times, 1) when aggregate = 'count' then times
