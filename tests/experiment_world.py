@@ -21,7 +21,7 @@ _numbers = itertools.count(1)
 def spec(key: str | None = None, *variations: str, **fields: Any) -> ExperimentSpec:
     """Return an experiment of the variations `off` and `on` unless others are named, with a key of its own."""
     names = variations or ("off", "on")
-    given = {"version": 1, "analysis": AnalysisPlan()} | fields
+    given: dict[str, Any] = {"version": 1, "analysis": AnalysisPlan()} | fields
     return ExperimentSpec(
         key or f"experiment-{next(_numbers)}", variations=tuple(Variation(name) for name in names), **given
     )

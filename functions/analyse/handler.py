@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,9 @@ from shared.storage.postgres_metrics import Units, read_units
 from shared.storage.postgres_results import Phase, ResultsStore
 from shared.storage.redis_connection import Redis
 
+if TYPE_CHECKING:
+    from functions.analyse.judging import Judged
+
 SETTLE_S = 60.0
 """How long what users did may be under way: results speak of the time up to so long ago."""
 CACHE_S = 10.0
@@ -40,7 +43,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Computed(NamedTuple):
-    task: asyncio.Task[Results]
+    task: asyncio.Task[Judged]
     until: float
 
 
@@ -71,7 +74,7 @@ class Analyst:
             if len(self._computed) < _MOST_CACHED:
                 self._computed[key, phase] = known
         try:
-            results = await asyncio.shield(known.task)
+            results = (await asyncio.shield(known.task)).results
         except Exception:
             if self._computed.get((key, phase)) is known:
                 del self._computed[key, phase]  # the next one tries again
@@ -99,7 +102,7 @@ class Analyst:
         Told first and kept then, under a lock and with an id that the last kept analysis determines: where keeping fails, the next
         analysis tells the same event again, which its recipients drop. Raises `UnknownExperiment`, `Unavailable`.
         """
-        results = await self._fresh(key, None)
+        results, _ = await self._fresh(key, None)
         async with self._store.keeping(key, results.phase) as keeping:
             before = keeping.verdict or UNDECIDED
             if results.verdict != before:
@@ -119,13 +122,14 @@ class Analyst:
             results.variation,
             results.reasons,
             results.analysed_at,
+            stopped=False,
         )
         change = f"{results.experiment}\0{results.phase}\0{since}\0{results.verdict}"
         identity = content_identity(change.encode())
         if self._has_sink and not await self._sink.send(EXPERIMENT_DECIDED, decided, event_id=identity):
             raise Unavailable(f"the sink did not take {EXPERIMENT_DECIDED}; the analysis is not kept")
 
-    async def _fresh(self, key: str, phase: int | None) -> Results:
+    async def _fresh(self, key: str, phase: int | None) -> Judged:
         known = await self._store.phase(key, phase)
         async with self._at_once:
             now = self._clock()
@@ -134,7 +138,7 @@ class Analyst:
             return await asyncio.to_thread(_judged, known, units, now, as_of)
 
 
-def _judged(known: Phase, units: Units, now: float, as_of: float) -> Results:
+def _judged(known: Phase, units: Units, now: float, as_of: float) -> Judged:
     from functions.analyse.judging import judged  # brings SciPy, off the start-up path and off the loop's thread
 
     return judged(known, units, now, as_of)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -28,7 +28,8 @@ def draw(results: Results, folder: Path) -> list[Path]:
     written = []
     for metric in results.metrics:
         path = folder / f"{_plain(results.experiment)}-{results.phase}-{_plain(metric.name)}.png"
-        _draw_metric(results, metric, path)
+        with rc_context({"date.converter": "concise"}):
+            _draw_metric(results, metric, path)
         written.append(path)
     return written
 
@@ -39,7 +40,13 @@ def _draw_metric(results: Results, metric: MetricOut, path: Path) -> None:
     axis = figure.subplots()
     is_relative = any(effect.relative_low is not None for effect in metric.effects)
     drawn = [
-        _draw_effect(axis, effect, _course(results, metric, effect), is_relative, colour=_COLOURS[at % len(_COLOURS)])
+        _draw_effect(
+            axis,
+            effect,
+            _course(results, metric, effect),
+            relative=is_relative,
+            colour=_COLOURS[at % len(_COLOURS)],
+        )
         for at, effect in enumerate(metric.effects)
     ]
     axis.axhline(0.0, color=_QUIET, linewidth=1.0)
@@ -48,21 +55,27 @@ def _draw_metric(results: Results, metric: MetricOut, path: Path) -> None:
         if is_relative:
             axis.axhline(limit, color="#D55E00", linewidth=1.0, linestyle="--")
             axis.annotate(
-                f"guardrail {limit:+.1%}", (0.005, limit), xycoords=("axes fraction", "data"), fontsize=8, color="#D55E00", va="bottom"
+                f"guardrail {limit:+.1%}",
+                (0.005, limit),
+                xycoords=("axes fraction", "data"),
+                fontsize=8,
+                color="#D55E00",
+                va="bottom",
             )
     if is_relative:
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     axis.set_ylabel("relative effect" if is_relative else "difference")
-    locator = AutoDateLocator(maxticks=9)
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axis.grid(color="#dddddd", linewidth=0.7)
     axis.spines[["top", "right"]].set_visible(False)
     if any(drawn):
         axis.legend(fontsize=8.5, frameon=False, loc="best")
     else:
         axis.text(0.5, 0.6, "nothing can be said yet", transform=axis.transAxes, ha="center", color=_QUIET)
-    sort = "confidence sequence" if results.inference == "sequential" else f"{results.inference.replace('_', ' ')} interval"
+    sort = (
+        "confidence sequence"
+        if results.inference == "sequential"
+        else f"{results.inference.replace('_', ' ')} interval"
+    )
     axis.set_title(
         f"{metric.kind}, shall {metric.goal}; {results.confidence:.0%} {sort} against {results.control}; "
         f"{metric.complete:,} units counted",
@@ -91,19 +104,23 @@ def _course(results: Results, metric: MetricOut, effect: EffectOut) -> list[tupl
 
 
 def _draw_effect(
-    axis: Axes, effect: EffectOut, course: Sequence[tuple[datetime, Found]], is_relative: bool, *, colour: str
+    axis: Axes, effect: EffectOut, course: Sequence[tuple[datetime, Found]], *, relative: bool, colour: str
 ) -> bool:
     """Draw one variation; return whether there was anything to draw."""
     points = []
     for moment, found in course:
-        bounds = (found.relative, found.relative_low, found.relative_high) if is_relative else (found.difference, found.low, found.high)
+        bounds = (
+            (found.relative, found.relative_low, found.relative_high)
+            if relative
+            else (found.difference, found.low, found.high)
+        )
         middle, low, high = bounds
         if middle is not None and low is not None and high is not None:
             points.append((moment, middle, low, high))
     if not points:
         return False
     moments, middles, lows, highs = zip(*points, strict=True)
-    form = ".1%" if is_relative else ".3g"
+    form = ".1%" if relative else ".3g"
     label = f"{effect.variation}: {middles[-1]:+{form}} ({lows[-1]:+{form}} to {highs[-1]:+{form}})"
     axis.fill_between(moments, lows, highs, color=colour, alpha=0.15, linewidth=0)
     axis.plot(moments, middles, color=colour, linewidth=1.8, label=label)
