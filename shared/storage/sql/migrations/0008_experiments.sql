@@ -48,6 +48,7 @@ create table exposures (
 );
 
 create index exposures_user on exposures (user_pseudonym);
+create index exposures_exposed on exposures using brin (exposed_at);
 
 -- What users did that speaks of no decision.
 create table user_feedback (
