@@ -181,9 +181,7 @@ async def published(pool: Pool) -> tuple[int, bytes]:
         row = await (await lent.execute(queries("experiments")["published"])).fetchone()
     if row is None:
         raise LookupError("the catalogue has lost its row")
-    catalogue = PublishedCatalogue(
-        row["version"], _experiments.decode(row["experiments"]), _flags.decode(row["flags"])
-    )
+    catalogue = PublishedCatalogue(row["version"], _experiments.decode(row["experiments"]), _flags.decode(row["flags"]))
     return catalogue.version, _encoder.encode(catalogue)
 
 
