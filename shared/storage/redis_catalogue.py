@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar, cast
+from typing import cast
+
+import msgspec
 
 from shared.errors import Unavailable
+from shared.experiments.assigning import Catalogue, PublishedCatalogue
 from shared.storage.redis_connection import BOOTSTRAPPED, CATALOGUE, CATALOGUE_VERSION, Redis, RedisError
-
-C = TypeVar("C")
 
 _PUBLISH = """
 local held = redis.call('GET', KEYS[1])
@@ -24,7 +24,14 @@ redis.call('MSET', KEYS[2], ARGV[2], KEYS[1], ARGV[1])
 return 1
 """
 
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_decoder = msgspec.msgpack.Decoder(PublishedCatalogue)
 _log = logging.getLogger(__name__)
+
+
+def encode_catalogue(catalogue: PublishedCatalogue) -> bytes:
+    """Return the bytes of a catalogue as it is published: the same for equal catalogues."""
+    return _encoder.encode(catalogue)
 
 
 async def publish_catalogue(client: Redis, version: int, content: bytes) -> bool:
@@ -36,16 +43,14 @@ async def publish_catalogue(client: Redis, version: int, content: bytes) -> bool
         raise Unavailable(detail) from error
 
 
-class CatalogueWatch(Generic[C]):
+class CatalogueWatch:
     """The newest catalogue, in the memory of a serving process, compiled for assigning."""
 
-    def __init__(self, client: Redis, poll_s: float, compiled: Callable[[bytes], C], empty: C) -> None:
-        """Look every `poll_s` seconds; `compiled` makes a catalogue of what was published, `empty` is held before the first."""
+    def __init__(self, client: Redis, poll_s: float) -> None:
+        """Look every `poll_s` seconds."""
         self._client = client
         self._poll_s = poll_s
-        self._compiled = compiled
-        self._held = empty
-        self._version = -1
+        self._held = Catalogue()
         self._looked = b""
         self._found = False
         self._task: asyncio.Task[None] | None = None
@@ -69,7 +74,7 @@ class CatalogueWatch(Generic[C]):
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    def held(self) -> C:
+    def held(self) -> Catalogue:
         """Return the catalogue that is in memory, an empty one before the first was found."""
         return self._held
 
@@ -91,13 +96,16 @@ class CatalogueWatch(Generic[C]):
         if content is None:
             return
         try:
-            catalogue = await asyncio.to_thread(self._compiled, content)
-            number = int(version)
+            catalogue = await asyncio.to_thread(_compile, content)
         except Exception:
             _log.exception("a catalogue cannot be used", extra={"knudge": {"version": version}})
         else:
-            if number > self._version:
-                self._held, self._version = catalogue, number
+            if catalogue.broken:
+                _log.error(
+                    "a catalogue holds what cannot be used", extra={"knudge": {"broken": dict(catalogue.broken)}}
+                )
+            if catalogue.version > self._held.version or not self._found:
+                self._held = catalogue
             self._found = True
         self._looked = version  # not again before it changes
 
@@ -116,3 +124,7 @@ class CatalogueWatch(Generic[C]):
 
 _FIRST_LOOK_S = 2.0
 _AWAY_S = 0.2
+
+
+def _compile(content: bytes) -> Catalogue:
+    return Catalogue.of(_decoder.decode(content))

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 from functions.local.servers import LocalServers
-from shared.storage.redis_catalogue import CatalogueWatch, publish_catalogue
-from shared.storage.redis_connection import connect
+from shared.experiments.assigning import PublishedCatalogue
+from shared.experiments.experiment import ExperimentSpec, Variation
+from shared.storage.redis_catalogue import CatalogueWatch, encode_catalogue, publish_catalogue
+from shared.storage.redis_connection import Redis, connect
 from shared.storage.redis_snapshots import mark_bootstrapped
 
 
@@ -37,32 +39,34 @@ def test_an_older_catalogue_never_replaces_a_newer(own_servers: LocalServers) ->
 def test_a_watch_holds_the_newest_catalogue_through_everything(own_servers: LocalServers) -> None:
     """It finds what is published, keeps it while Redis is wiped, leaves what cannot be read, and goes on."""
 
-    def compiled(content: bytes) -> str:
-        return content.decode()
+    async def publish(client: Redis, version: int) -> None:
+        experiment = ExperimentSpec(f"experiment-{version}", 1, (Variation("off", False), Variation("on", True)))
+        assert await publish_catalogue(client, version, encode_catalogue(PublishedCatalogue(version, (experiment,))))
 
     async def play() -> None:
         client = connect(own_servers.redis_url)
-        watch = CatalogueWatch(client, 0.02, compiled, "")
+        watch = CatalogueWatch(client, 0.02)
         await watch.start()
-        assert (watch.held(), watch.found) == ("", False)
+        assert (watch.held().version, watch.found) == (0, False)
         await mark_bootstrapped(client)
         await _until(lambda: watch.found)
-        await publish_catalogue(client, 1, b"one")
-        await _until(lambda: watch.held() == "one")
+        await publish(client, 1)
+        await _until(lambda: "experiment-1" in watch.held().experiments)
         await client.flushall()
-        await publish_catalogue(client, 2, b"\xff")
+        await publish_catalogue(client, 2, b"nonsense")
         await asyncio.sleep(0.2)
-        assert watch.held() == "one"
-        await publish_catalogue(client, 3, b"three")
-        await _until(lambda: watch.held() == "three")
+        assert watch.held().version == 1
+        await publish(client, 3)
+        await _until(lambda: watch.held().version == 3)
+        assert list(watch.held().experiments) == ["experiment-3"]
         await client.flushall()
-        await publish_catalogue(client, 2, b"restored from an older copy")
+        await publish(client, 2)  # restored from an older copy
         await asyncio.sleep(0.2)
-        assert watch.held() == "three"
+        assert watch.held().version == 3
         await watch.stop()
-        late = CatalogueWatch(client, 0.02, compiled, "")
+        late = CatalogueWatch(client, 0.02)
         await late.start()
-        assert late.held() == "restored from an older copy"
+        assert late.held().version == 2
         await late.stop()
         await client.aclose()
 
