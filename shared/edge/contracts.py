@@ -84,15 +84,26 @@ class RecommendBatchAnswer(msgspec.Struct, frozen=True):
     results: list[RecommendAnswer]
 
 
-class FeedbackIn(msgspec.Struct, forbid_unknown_fields=True):
-    """One reaction. `action` is required where the decision has several items."""
+class FeedbackIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One reaction, to a decision, or of a user beside decisions: `decision_id` or `user_id`, exactly one of the two.
 
-    decision_id: str
+    `action` is required where the decision has several items.
+    """
+
+    decision_id: str | None = None
     kind: str
     value: float = 1.0
     action: str | None = None
     event_id: str | None = None
     occurred_at: Timestamp | None = None
+    user_id: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what speaks of nobody, with the message by which `decode` names a field."""
+        if self.decision_id is None and self.user_id is None:
+            raise ValueError(
+                "Object missing required field `decision_id`, or `user_id` for what a user did beside decisions"
+            )
 
 
 class FeedbackBatch(msgspec.Struct, forbid_unknown_fields=True):

@@ -40,12 +40,13 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
     ("/v1/recommend/batch", "post"): {"RecommendBatch": {"requests": REQUIRED}},
     ("/v1/feedback", "post"): {
         "FeedbackIn": {
-            "decision_id": REQUIRED,
+            "decision_id": OPTIONAL,
             "kind": REQUIRED,
             "value": OPTIONAL,
             "action": OPTIONAL,
             "event_id": OPTIONAL,
             "occurred_at": OPTIONAL,
+            "user_id": OPTIONAL,
         },
         "FeedbackBatch": {"events": REQUIRED},
     },
