@@ -21,8 +21,10 @@ from shared.identity import content_identity
 from shared.ports import Clock
 from shared.settings import Settings
 from shared.storage.postgres_connection import Pool
+from shared.storage.postgres_experiments import ExperimentStore, published
 from shared.storage.postgres_metrics import Units, read_units
 from shared.storage.postgres_results import Phase, ResultsStore
+from shared.storage.redis_catalogue import publish_catalogue
 from shared.storage.redis_connection import Redis
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ CACHE_S = 10.0
 _AT_ONCE = 2
 """How many experiments are analysed at once: each holds its units in memory and a core while it is judged."""
 _MOST_CACHED = 100
+ACTOR = "knudge/analyse"
+"""Who stops experiments whose guardrails are crossed."""
 UNDECIDED: Verdict = "keep_running"
 """The verdict before the first."""
 
@@ -100,18 +104,21 @@ class Analyst:
         """Analyse an experiment and keep what it shows; tell the sink where the verdict is another than the last one kept.
 
         Told first and kept then, under a lock and with an id that the last kept analysis determines: where keeping fails, the next
-        analysis tells the same event again, which its recipients drop. Raises `UnknownExperiment`, `Unavailable`.
+        analysis tells the same event again, which its recipients drop. A crossed guardrail stops the experiment, where its plan says
+        so, before the analysis is kept. Raises `UnknownExperiment`, `Unavailable`.
         """
-        results, _ = await self._fresh(key, None)
+        results, stop = await self._fresh(key, None)
         async with self._store.keeping(key, results.phase) as keeping:
             before = keeping.verdict or UNDECIDED
             if results.verdict != before:
-                await self._tell(results, before, keeping.analysed_at)
+                await self._tell(results, before, keeping.analysed_at, stopped=stop)
             analysed_at = results.analysed_at.timestamp()
+            if stop:
+                await self._stop(results)
             await keeping.keep(results.version, analysed_at, results.verdict, _encode(results))
         _log.info("analysed", extra={"knudge": {"experiment": key, "verdict": results.verdict, "units": results.units}})
 
-    async def _tell(self, results: Results, before: Verdict, since: float | None) -> None:
+    async def _tell(self, results: Results, before: Verdict, since: float | None, *, stopped: bool) -> None:
         """Tell that the verdict is another than `before`, which was last kept at `since`. Raises `Unavailable`."""
         decided = ExperimentDecided(
             results.experiment,
@@ -122,12 +129,24 @@ class Analyst:
             results.variation,
             results.reasons,
             results.analysed_at,
-            stopped=False,
+            stopped=stopped,
         )
         change = f"{results.experiment}\0{results.phase}\0{since}\0{results.verdict}"
         identity = content_identity(change.encode())
         if self._has_sink and not await self._sink.send(EXPERIMENT_DECIDED, decided, event_id=identity):
             raise Unavailable(f"the sink did not take {EXPERIMENT_DECIDED}; the analysis is not kept")
+
+    async def _stop(self, results: Results) -> None:
+        """Stop an experiment, unless a new phase has begun meanwhile, and publish that where Redis answers; the learner does later."""
+        store = ExperimentStore(self._pool)
+        if (await store.read(results.experiment)).spec.phase != results.phase:
+            return
+        await store.stop(results.experiment, None, ACTOR)
+        _log.warning("a guardrail stops an experiment", extra={"knudge": {"experiment": results.experiment}})
+        try:
+            await publish_catalogue(self._client, *await published(self._pool))
+        except Unavailable as error:
+            _log.warning("not published yet", extra={"knudge": {"error": error.detail}})
 
     async def _fresh(self, key: str, phase: int | None) -> Judged:
         known = await self._store.phase(key, phase)
