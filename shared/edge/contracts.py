@@ -56,11 +56,18 @@ class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True):
     default_action: str | None = None
 
 
+class SeenVariation(msgspec.Struct, frozen=True):
+    """The experiment that a decision belongs to, and its variation."""
+
+    key: str
+    variation: str
+
+
 class RecommendAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What was chosen. `propensity` is conditional on the items above.
+    """What was chosen. `propensity` is conditional on the items above. `policy`: the one that decided.
 
     `degraded`: made without a snapshot, or not known to be journalled, so that it may not be learned from. `served_by`: who decided,
-    left out where it was the policy itself.
+    left out where it was the policy itself. `experiment`: what split the call, left out where nothing did.
     """
 
     decision_id: str
@@ -70,6 +77,7 @@ class RecommendAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     items: tuple[Item, ...]
     degraded: bool
     served_by: Who = "policy"
+    experiment: SeenVariation | None = None
 
 
 class RecommendBatch(msgspec.Struct, forbid_unknown_fields=True):

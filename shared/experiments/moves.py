@@ -11,9 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from shared.experiments.bucketing import bucket_ranges, choose
 from shared.experiments.experiment import ExperimentSpec, Layer
-
-Fault = tuple[str, str]
-"""The field of the new version that moves units, and how."""
+from shared.experiments.fault import Fault
 
 _ALWAYS = ("kind", "policy", "hash_attribute", "fallback_attribute", "hash_version", "holdout", "filters")
 _STICKY = ("bucket_version", "minimum_bucket_version")
@@ -29,7 +27,7 @@ def moves(old: ExperimentSpec, new: ExperimentSpec) -> list[Fault]:
     >>> moves(old, ExperimentSpec("e", 2, (Variation("a"), Variation("b")), coverage=0.8))
     []
     >>> moves(old, ExperimentSpec("e", 2, (Variation("a"), Variation("b")), coverage=0.4))
-    [('coverage', 'would move units between or out of variations')]
+    [Fault(field='coverage', detail='would move units between or out of variations')]
     """
     return [*_variations(old, new), *_fields(old, new), *_targeting(old, new), *_shares(old, new)]
 
@@ -37,14 +35,12 @@ def moves(old: ExperimentSpec, new: ExperimentSpec) -> list[Fault]:
 def _variations(old: ExperimentSpec, new: ExperimentSpec) -> Iterator[Fault]:
     for at, before in enumerate(old.variations):
         if at >= len(new.variations):
-            yield "variations", f"{before.key!r} is under way and must stay"
+            yield Fault("variations", f"{before.key!r} is under way and must stay")
         elif new.variations[at].key != before.key:
-            yield f"variations[{at}].key", f"must remain {before.key!r}: its units would see another variation"
+            yield Fault(f"variations[{at}].key", f"must remain {before.key!r}: its units would see another variation")
         elif new.variations[at].value != before.value:
-            yield (
-                f"variations[{at}].value",
-                f"must remain as it is: the units of {before.key!r} would see something else",
-            )
+            detail = f"must remain as it is: the units of {before.key!r} would see something else"
+            yield Fault(f"variations[{at}].value", detail)
 
 
 def _fields(old: ExperimentSpec, new: ExperimentSpec) -> Iterator[Fault]:
@@ -52,20 +48,20 @@ def _fields(old: ExperimentSpec, new: ExperimentSpec) -> Iterator[Fault]:
     for field in (*_ALWAYS, *(_STICKY if sticky else ())):
         before = getattr(old, field)
         if getattr(new, field) != before:
-            yield field, f"must remain {before!r}: units would move"
+            yield Fault(field, f"must remain {before!r}: units would move")
     if old.sticky and not new.sticky:
-        yield "sticky", "must remain true: units whose place has changed would move"
+        yield Fault("sticky", "must remain true: units whose place has changed would move")
     if old.effective_seed != new.effective_seed:
-        yield "seed", "must remain as it is: all units would move"
+        yield Fault("seed", "must remain as it is: all units would move")
 
 
 def _targeting(old: ExperimentSpec, new: ExperimentSpec) -> Iterator[Fault]:
     if new.condition is not None and new.condition != old.condition:
-        yield "condition", "must remain as it is, or go: units would be left out"
+        yield Fault("condition", "must remain as it is, or go: units would be left out")
     if any(each not in old.prerequisites for each in new.prerequisites):
-        yield "prerequisites", "may only become fewer: units would be left out"
+        yield Fault("prerequisites", "may only become fewer: units would be left out")
     if not _contains(new.layer, old.layer):
-        yield "layer", "must hold all that it held: units would be left out"
+        yield Fault("layer", "must hold all that it held: units would be left out")
 
 
 def _contains(new: Layer | None, old: Layer | None) -> bool:
@@ -84,9 +80,9 @@ def _shares(old: ExperimentSpec, new: ExperimentSpec) -> Iterator[Fault]:
         return
     fields = [field for field in ("weights", "coverage", "ranges") if getattr(old, field) != getattr(new, field)]
     for field in fields:
-        yield field, "would move units between or out of variations"
+        yield Fault(field, "would move units between or out of variations")
     if not fields and len(new.variations) > len(old.variations):
-        yield "variations", "another one would take units from those that are under way"
+        yield Fault("variations", "another one would take units from those that are under way")
 
 
 def _ranges(spec: ExperimentSpec) -> Sequence[tuple[float, float]]:

@@ -28,10 +28,10 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class KnownPolicy(NamedTuple):
-    """What an experiment must know of a policy."""
+    """What an experiment must know of a policy: whether it has actions of its own, and asks callers for a default action."""
 
     has_actions: bool
-    mode: str
+    asks_default: bool
 
 
 class Written(NamedTuple):
@@ -40,6 +40,11 @@ class Written(NamedTuple):
     experiments: Mapping[str, ExperimentSpec]
     flags: Mapping[str, FlagSpec]
     policies: Mapping[str, KnownPolicy]
+
+    @property
+    def everything(self) -> dict[str, ExperimentSpec | FlagSpec]:
+        """Return experiments and flags together: their keys are of one namespace."""
+        return {**self.experiments, **self.flags}
 
 
 class StoredExperiment(NamedTuple):
@@ -167,7 +172,7 @@ class ExperimentStore:
         return Written(
             {spec.key: spec for spec in _experiments.decode(row["experiments"])},
             {spec.key: spec for spec in _flags.decode(row["flags"])},
-            {policy["name"]: KnownPolicy(policy["has_actions"], policy["mode"]) for policy in policies},
+            {policy["name"]: KnownPolicy(policy["has_actions"], policy["asks_default"]) for policy in policies},
         )
 
     async def _rows(self, lent: Connection, query: str, **parameters: Any) -> list[Row]:  # noqa: ANN401

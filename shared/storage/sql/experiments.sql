@@ -19,7 +19,8 @@ update catalogue set version = version + 1 returning version
 -- name: policies
 -- Every policy, as far as an experiment needs to know it.
 select p.name, coalesce(json_array_length((v.spec -> 'actions')::json), 0) > 0 as has_actions,
-       coalesce(v.spec ->> 'mode', 'serve') as mode
+       coalesce(v.spec ->> 'mode', 'serve') = 'apprentice'
+           or coalesce(v.spec -> 'baseline' ->> 'serve', '') = 'default_action' as asks_default
 from policies p join policy_versions v on v.policy = p.name and v.version = p.active_version
 
 -- name: next_version
