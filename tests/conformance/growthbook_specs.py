@@ -135,7 +135,25 @@ class Situation:
         return key
 
 
-_EXPERIMENT_FIELDS = ["variations", "weights", "coverage", "ranges", "hashAttribute", "fallbackAttribute", "hashVersion", "disableStickyBucketing", "bucketVersion", "minBucketVersion", "namespace", "meta", "filters", "seed", "name", "phase", "condition"]
+_EXPERIMENT_FIELDS = [
+    "variations",
+    "weights",
+    "coverage",
+    "ranges",
+    "hashAttribute",
+    "fallbackAttribute",
+    "hashVersion",
+    "disableStickyBucketing",
+    "bucketVersion",
+    "minBucketVersion",
+    "namespace",
+    "meta",
+    "filters",
+    "seed",
+    "name",
+    "phase",
+    "condition",
+]
 """What a rule says of its experiment."""
 
 
