@@ -10,7 +10,7 @@ which is the number of units where both have as many, and less where they have n
 d - r ā, whose estimates are such a motion, too, so that Fieller's set with the same c holds at all looks. Adjusted means, ratios and quantiles are
 asymptotically means, and nothing changes. The intervals are not intersected over time: where the effect drifts, an intersection would be empty.
 
-`design_units`: where the intervals are narrowest; fixed before the experiment, the planned units of both variations if there are any. Half and ten times of
+`design_units`: the n where the intervals are narrowest; fixed before the experiment, `planned_design` of the planned units if there are any. Half and ten times of
 that costs little (`docs/experiment-statistics.md`). Below `LEAST_CONVERSIONS` conversions in either variation nothing is normal, and nothing is said: a sequence may
 begin when it likes, and holds from there on.
 
@@ -31,7 +31,7 @@ METHOD = "confidence_sequence"
 def confidence_sequence(
     control: Sample, treatment: Sample, confidence: float = 0.95, design_units: float = DESIGN_UNITS
 ) -> Effect:
-    """Return the effect with intervals and a p-value that hold at every look. `confidence`: in (0, 1). `design_units`: > 0, of both together.
+    """Return the effect with intervals and a p-value that hold at every look. `confidence`: in (0, 1). `design_units`: > 0.
 
     >>> effect = confidence_sequence(Sample(5_000, 0.100, 0.090), Sample(5_000, 0.125, 0.109))
     >>> round(effect.low, 3), round(effect.high, 3), round(effect.p_value, 4)
@@ -55,6 +55,15 @@ def confidence_sequence(
 def effective_units(control: Sample, treatment: Sample) -> float:
     """Return 4 / (1/n_a + 1/n_b) for two samples that have units."""
     return 4.0 / (1.0 / control.n + 1.0 / treatment.n)
+
+
+def planned_design(units: float, control_share: float = 0.5, treatment_share: float = 0.5) -> float:
+    """Return the `design_units` of a comparison in an experiment of `units` planned units, of which both variations get these shares, in (0, 1).
+
+    >>> planned_design(20_000), planned_design(20_000, 0.9, 0.1)
+    (20000.0, 7200.0)
+    """
+    return units * 4.0 / (1.0 / control_share + 1.0 / treatment_share)
 
 
 def is_silent(control: Sample, treatment: Sample) -> bool:

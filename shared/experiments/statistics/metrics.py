@@ -10,8 +10,9 @@
 All variations are taken together: one cap cuts the values of all (winsorising by variation would make the cap part of the effect), one θ takes out what was there
 before (`cuped`), one set of shares weighs the strata (`post_stratification`). Windows have been cut by whoever read the events.
 
-`Sample.conversions`, of which sequential inference asks for a few: of a proportion the units that converted, or those that did not, whichever are fewer; of means and ratios the units
-whose value is not 0; of quantiles see there.
+`Sample.conversions`, of which sequential inference asks for a few: of a proportion the units that converted, or those that did not, whichever are fewer; of means and ratios
+(Σ |y|)² / Σ y² over the units' values (numerators) y, the effective number of them: amounts that differ by orders of magnitude tell less than they are many;
+of quantiles see there.
 """
 
 from __future__ import annotations

@@ -76,5 +76,5 @@ def _weighted(strata: Sequence[Sums], shares: Floats) -> Sums:
         n,
         tuple(means.tolist()),
         tuple(map(tuple, products.tolist())),
-        sum(stratum.conversions for stratum in strata),
+        sum(stratum.size for stratum in strata),
     )
