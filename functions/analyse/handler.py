@@ -21,10 +21,10 @@ from shared.identity import content_identity
 from shared.ports import Clock
 from shared.settings import Settings
 from shared.storage.postgres_connection import Pool
-from shared.storage.postgres_experiments import ExperimentStore, published
+from shared.storage.postgres_experiments import ExperimentStore
 from shared.storage.postgres_metrics import Units, read_units
 from shared.storage.postgres_results import Phase, ResultsStore
-from shared.storage.redis_catalogue import publish_catalogue
+from shared.storage.publication import publish_experiments
 from shared.storage.redis_connection import Redis
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Analyst:
         await store.stop(results.experiment, None, ACTOR)
         _log.warning("a guardrail stops an experiment", extra={"knudge": {"experiment": results.experiment}})
         try:
-            await publish_catalogue(self._client, *await published(self._pool))
+            await publish_experiments(self._pool, self._client)
         except Unavailable as error:
             _log.warning("not published yet", extra={"knudge": {"error": error.detail}})
 

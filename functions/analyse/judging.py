@@ -10,14 +10,20 @@ from typing import NamedTuple
 import numpy as np
 
 from functions.analyse.comparing import Compared, Comparison, compare
-from shared.edge.result_contracts import EffectOut, MetricOut, Results, SampleRatioOut, VariationOut
+from shared.edge.result_contracts import EffectOut, MetricOut, PowerOut, Results, SampleRatioOut, VariationOut
 from shared.experiments.experiment import ExperimentSpec
 from shared.experiments.plan import AnalysisPlan, Metric
+from shared.experiments.statistics.confidence_sequences import DESIGN_UNITS
 from shared.experiments.statistics.effect import Effect
+from shared.experiments.statistics.power import Baseline, Method, detectable
 from shared.experiments.statistics.sample_ratio import chi_square_p_value, sequential_p_value
 from shared.experiments.statistics.verdict import MISMATCH, Facts, Judgement, judge, primary_metrics
 from shared.storage.postgres_metrics import Units
 from shared.storage.postgres_results import Phase
+
+
+POWER = 0.8
+"""With which the smallest effect is found that is told."""
 
 
 class Judged(NamedTuple):
@@ -152,7 +158,9 @@ def _metric_out(
             _effect_out(keys[at], each, metric, corrected, watched=is_watched)
             for at, each in comparison.compared.items()
         ),
-        power=(),
+        power=tuple(
+            PowerOut(keys[at], *_minimum_effect(plan, each.watched)) for at, each in comparison.compared.items() if primary
+        ),
     )
 
 
@@ -181,6 +189,22 @@ def _effect_out(
         method=effect.method,
         better=_better(effect, metric),
     )
+
+
+def _minimum_effect(plan: AnalysisPlan, effect: Effect) -> tuple[float | None, float | None]:
+    """Return the smallest difference that so many units would show, and the same relative to the control; None where nothing is known yet."""
+    control, treatment = effect.control, effect.treatment
+    if min(control.n, treatment.n) < 2 or min(control.variance, treatment.variance) <= 0.0:  # noqa: PLR2004 - no spread
+        return None, None
+    units = control.n + treatment.n
+    method = Method(
+        "sequential" if plan.inference == "sequential" else "fixed_horizon",
+        plan.confidence,
+        treatment.n / units,
+        plan.planned_units or DESIGN_UNITS,
+    )
+    least = detectable(Baseline.of_samples(control, treatment), units, POWER, method)
+    return _finite(least), _finite(least / abs(control.mean)) if least is not None and control.mean else None
 
 
 def _better(effect: Effect, metric: Metric) -> bool | None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from functions.console import experiment_power
+
 _RETRY_FOR_S = 10.0
 _ANSWER_S = 300.0
 """Reading what a million units did takes its time."""
@@ -43,6 +45,8 @@ def add_to(commands: Any, add_url: Callable[[argparse.ArgumentParser], None]) ->
     report.add_argument("--no-plots", action="store_true", help="only the table")
     report.add_argument("--json", action="store_true", help="what `analyse` answers")
     report.set_defaults(run=_report)
+
+    experiment_power.add_to(verbs)
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -86,9 +86,9 @@ class EffectOut(msgspec.Struct, frozen=True):
 
 
 class PowerOut(msgspec.Struct, frozen=True):
-    """What the primary metrics could show so far, by a fixed-horizon test with 80 % power, and what it would take.
+    """What the complete units would show with a power of 80 %, by the plan's inference (where it is not sequential: a fixed horizon).
 
-    `minimum_effect`: the smallest difference that the units so far would show; `relative`: over the control's value.
+    `minimum_effect`: the smallest such difference; `relative`: over the control's value. What they have shown has no part in it.
     """
 
     variation: str
