@@ -21,7 +21,6 @@ from shared.experiments.statistics.verdict import MISMATCH, Facts, Judgement, ju
 from shared.storage.postgres_metrics import Units
 from shared.storage.postgres_results import Phase
 
-
 POWER = 0.8
 """With which the smallest effect is found that is told."""
 
@@ -159,7 +158,9 @@ def _metric_out(
             for at, each in comparison.compared.items()
         ),
         power=tuple(
-            PowerOut(keys[at], *_minimum_effect(plan, each.watched)) for at, each in comparison.compared.items() if primary
+            PowerOut(keys[at], *_minimum_effect(plan, each.watched))
+            for at, each in comparison.compared.items()
+            if primary
         ),
     )
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from functions.console.failure import ConsoleFailure
 
-_SEQUENTIAL, _FIXED = "sequential", "fixed_horizon"
 _COST = 1.67
 """How many times a fixed horizon's units sequential inference takes, so that its intervals are made narrowest there."""
 _FEWEST = 2
@@ -18,9 +17,7 @@ _FEWEST = 2
 def add_to(verbs: Any) -> None:  # noqa: ANN401
     """Add the command to the parser's `verbs`."""
     parser = verbs.add_parser("power", help="how many units an effect takes, or which effect so many units show")
-    parser.description = (
-        "Of one variation beside the control. Sequential inference may be looked at after every unit, a fixed horizon once, at its end."
-    )
+    parser.description = "Of one variation beside the control. Sequential inference may be looked at after every unit, a fixed horizon once, at its end."
     baseline = parser.add_mutually_exclusive_group(required=True)
     baseline.add_argument("--rate", type=_number, metavar="P", help="of a proportion: the control's, such as 0.05")
     baseline.add_argument("--mean", type=_number, metavar="X", help="of a mean: the control's, with --deviation")
@@ -28,7 +25,9 @@ def add_to(verbs: Any) -> None:  # noqa: ANN401
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--effect", type=_number, metavar="SHARE", help="relative effect to be found, such as 0.1")
     asked.add_argument("--difference", type=_number, metavar="X", help="the same as an absolute difference")
-    asked.add_argument("--units", type=_number, metavar="N", help="units of both variations together: what do they show?")
+    asked.add_argument(
+        "--units", type=_number, metavar="N", help="units of both variations together: what do they show?"
+    )
     parser.add_argument("--power", type=_number, default=0.8, metavar="P", help="(default: 0.8)")
     parser.add_argument("--confidence", type=_number, default=0.95, metavar="P", help="(default: 0.95)")
     parser.add_argument(
@@ -81,17 +80,17 @@ def _needed(baseline: Any, difference: float, arguments: argparse.Namespace) -> 
     def needed(method: Method) -> float:
         return math.ceil(units_needed(baseline, difference, arguments.power, method))
 
-    fixed = needed(Method(_FIXED, arguments.confidence, arguments.share))
-    sequential = needed(Method(_SEQUENTIAL, arguments.confidence, arguments.share, design_units=_COST * fixed))
-    return [(_SEQUENTIAL, sequential), (_FIXED, fixed)]
+    fixed = needed(Method("fixed_horizon", arguments.confidence, arguments.share))
+    sequential = needed(Method("sequential", arguments.confidence, arguments.share, design_units=_COST * fixed))
+    return [("sequential", sequential), ("fixed_horizon", fixed)]
 
 
 def _detectable(baseline: Any, arguments: argparse.Namespace) -> list[tuple[str, float | None]]:  # noqa: ANN401
     from shared.experiments.statistics.power import Method, detectable
 
     methods = (
-        Method(_SEQUENTIAL, arguments.confidence, arguments.share, design_units=arguments.units),
-        Method(_FIXED, arguments.confidence, arguments.share),
+        Method("sequential", arguments.confidence, arguments.share, design_units=arguments.units),
+        Method("fixed_horizon", arguments.confidence, arguments.share),
     )
     return [(each.inference, detectable(baseline, arguments.units, arguments.power, each)) for each in methods]
 

@@ -42,8 +42,8 @@ def show(results: Results) -> None:
             relative = "" if power.relative is None else f" ({power.relative:+.1%})"
             if power.minimum_effect is not None:
                 console.print(
-                    f"[dim]{escape(power.variation)}: so many units show a difference of {power.minimum_effect:.4g}{relative} with 80 % "
-                    "power in a single look[/dim]"
+                    f"[dim]{escape(power.variation)}: so many units find a difference of {power.minimum_effect:.4g}{relative} "
+                    "with a power of 80 %[/dim]"
                 )
 
 
@@ -78,25 +78,30 @@ def _effects(metric: MetricOut, results: Results) -> Table:
     table = Table(box=None)
     table.add_column("variation", overflow="fold")
     bayesian = results.inference == "bayesian"
-    last = ("chance to win", "expected loss") if bayesian else ("p", "adjusted p")
-    for name in ("units", "value", "control's", "difference", "interval", "relative", "interval", *last):
-        table.add_column(name, justify="right")
+    last = ("chance to win", "expected loss") if bayesian else ("p",)
+    for name in ("units", "value", "control's", "effect", *last):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for effect in metric.effects:
-        end = (effect.chance_to_win, effect.expected_loss) if bayesian else (effect.p_value, effect.adjusted_p_value)
+        corrected = effect.p_value if effect.adjusted_p_value is None else effect.adjusted_p_value
+        end = (effect.chance_to_win, effect.expected_loss) if bayesian else (corrected,)
         table.add_row(
             Text(effect.variation),
             f"{effect.units:,}",
-            _number(effect.value, ".5g"),
-            _number(effect.control_value, ".5g"),
-            _number(effect.difference, "+.4g"),
-            _interval(effect.low, effect.high, "+.4g"),
-            _number(effect.relative, "+.2%"),
-            _interval(effect.relative_low, effect.relative_high, "+.2%"),
-            *(_number(number, ".3g") for number in end),
+            _number(effect.value, ".4g"),
+            _number(effect.control_value, ".4g"),
+            _effect(effect),
+            *(_number(number, ".2g") for number in end),
             _judged(effect, metric),
         )
     return table
+
+
+def _effect(effect: EffectOut) -> str:
+    """Return the relative effect, where it is known, over the absolute one."""
+    relative = _number(effect.relative, "+.1%") + _interval(effect.relative_low, effect.relative_high, "+.1%")
+    absolute = _number(effect.difference, "+.3g") + _interval(effect.low, effect.high, "+.3g")
+    return f"{relative}\n{absolute}" if effect.relative_low is not None else absolute
 
 
 def _judged(effect: EffectOut, metric: MetricOut) -> str:
@@ -112,4 +117,4 @@ def _number(number: float | None, form: str) -> str:
 
 
 def _interval(low: float | None, high: float | None, form: str) -> str:
-    return "" if low is None or high is None else f"{low:{form}} to {high:{form}}"
+    return "" if low is None or high is None else f" ({low:{form}} to {high:{form}})"

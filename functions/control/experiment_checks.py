@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from shared.experiments.fault import Fault
-
 from shared.experiments.attributes import PERSONAL, named_attributes
 from shared.experiments.experiment import Condition, ExperimentSpec, Json, Variation
+from shared.experiments.fault import Fault
 from shared.experiments.moves import moves
 from shared.storage.postgres_experiments import KnownPolicy, Written
 

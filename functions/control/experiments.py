@@ -8,10 +8,6 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
-from shared.experiments.catalogue_faults import catalogue_faults
-from shared.experiments.fault import Fault
-from shared.experiments.faults import experiment_faults
-from shared.experiments.flag_faults import flag_faults
 
 from functions.control.experiment_checks import change_conflicts, faults_beside, phase_faults
 from functions.control.flag_checks import flag_faults_beside
@@ -30,7 +26,11 @@ from shared.edge.experiment_contracts import (
 )
 from shared.edge.sink import Sink
 from shared.errors import Conflict, InvalidInput, Unavailable
+from shared.experiments.catalogue_faults import catalogue_faults
 from shared.experiments.experiment import ExperimentSpec
+from shared.experiments.fault import Fault
+from shared.experiments.faults import experiment_faults
+from shared.experiments.flag_faults import flag_faults
 from shared.experiments.flags import FlagSpec
 from shared.identity import sealed, unit_kind, unit_pseudonym
 from shared.settings import Settings

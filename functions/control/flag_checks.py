@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shared.experiments.fault import Fault
-
 from functions.control.experiment_checks import personal, unreadable
+from shared.experiments.fault import Fault
 from shared.experiments.flags import FlagSpec, Rule
 from shared.storage.postgres_experiments import Written
 
