@@ -116,14 +116,14 @@ def _draw_limit(axis: Axes, metric: MetricOut, margin: float) -> None:
     axis.axhline(limit, color=_LIMIT, linewidth=1.2, linestyle="--")
     axis.annotate(
         f"guardrail {limit:+.1%}",
-        (0.99, limit),
+        (0.015, limit),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 2 if limit > 0 else -2),
+        xytext=(0, 3 if limit > 0 else -3),
         textcoords="offset points",
         fontsize=8,
         color=_LIMIT,
         va="bottom" if limit > 0 else "top",
-        ha="right",
+        bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1.0},
     )
 
 

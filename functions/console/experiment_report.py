@@ -48,7 +48,7 @@ def show(results: Results) -> None:
 
 
 def _variations(results: Results) -> Table:
-    table = Table(box=None)
+    table = Table(box=None, pad_edge=False)
     table.add_column("variation", overflow="fold")
     for name in ("units", "share", "planned"):
         table.add_column(name, justify="right")
@@ -75,7 +75,7 @@ def _heading(metric: MetricOut, results: Results) -> str:
 
 
 def _effects(metric: MetricOut, results: Results) -> Table:
-    table = Table(box=None)
+    table = Table(box=None, pad_edge=False)
     table.add_column("variation", overflow="fold")
     bayesian = results.inference == "bayesian"
     last = ("chance to win", "expected loss") if bayesian else ("p",)
