@@ -169,8 +169,10 @@ def test_every_fault_is_named(servers: LocalServers) -> None:
         } <= set(named)  # fmt: skip
         assert other["key"] in named["seed"]
         assert (await stage.call("control", "GET", "/v1/experiments/wrong")).status == 404
-        unknown = await put(stage, "wrong", policy="no-such-policy")
-        assert "policy" in faults(unknown)
+        unknown = await put(
+            stage, "wrong", policy="no-such-policy", variations=[TWO[0], {"key": "b", "value": {"policy": 7}}]
+        )
+        assert {"policy", "variations[1].value.policy"} == set(faults(unknown))
 
     run(servers, play)
 
@@ -217,7 +219,7 @@ def test_a_policy_is_split_by_one_experiment_at_a_time(servers: LocalServers) ->
 
     async def play(stage: Stage) -> None:
         policy, other = await stage.policy(), await stage.policy()
-        body = {
+        body: dict[str, Any] = {
             "policy": policy,
             "variations": [{"key": "a", "value": {"policy": policy}}, {"key": "b", "value": {"policy": other}}],
         }
@@ -239,13 +241,14 @@ def test_a_running_phase_moves_nobody(servers: LocalServers) -> None:
 
     async def play(stage: Stage) -> None:
         key = (await written(stage, coverage=0.4))["key"]
-        for change in (
+        harmless: list[dict[str, Any]] = [
             {"coverage": 0.8},
             {"coverage": 0.8, "analysis": {"metrics": [{"name": "m", "event": "click"}]}},
             {"coverage": 1.0, "forced": {"ada": "new"}},
-        ):
+        ]
+        for change in harmless:
             assert (await put(stage, key, **change)).status == 200
-        moving = [
+        moving: list[tuple[dict[str, Any], set[str]]] = [
             ({"coverage": 0.9}, {"coverage"}),
             ({"weights": [0.2, 0.8]}, {"weights"}),
             ({"seed": "another", "hash_attribute": "device"}, {"seed", "hash_attribute"}),

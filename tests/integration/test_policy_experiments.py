@@ -35,7 +35,7 @@ async def held(stage: Stage, key: str, version: int = 1) -> Catalogue:
 async def splitting(stage: Stage, **body: Any) -> tuple[str, str, str]:
     """Make two policies and an experiment that splits the first one's calls; return (experiment, first, second)."""
     first, second = await stage.policy(), await stage.policy(kind="epsilon_greedy")
-    variations = [{"key": "as-it-is", "value": {"policy": first}}, {"key": "greedy", "value": {"policy": second}}]
+    variations = [{"key": "as-it-is"}, {"key": "greedy", "value": {"policy": second}}]
     made = await written(stage, policy=first, **{"variations": variations, **body})
     await held(stage, made["key"])
     return made["key"], first, second
@@ -190,7 +190,7 @@ def test_batches_are_split_one_by_one(servers: LocalServers) -> None:
     async def play(stage: Stage) -> None:
         _, first, second = await splitting(stage)
         alone = await played(stage, first, 40)
-        requests = [{"policy": first, "user_id": name} for name in alone]
+        requests: list[dict[str, Any]] = [{"policy": first, "user_id": name} for name in alone]
         answer = await stage.call("recommend", "POST", "/v1/recommend/batch", {"requests": requests})
         for name, one in zip(alone, answer.body["results"], strict=True):
             assert (one["policy"], one["experiment"]) == (alone[name]["policy"], alone[name]["experiment"])
