@@ -86,7 +86,7 @@ def examples(policy: str, decision: str) -> dict[str, dict[str, Any]]:
             "policy": policy, "action": "a", "propensity": 0.5, "context": {}, "occurred_at": at, "actions": ["a", "b"],
             "user_id": "u", "session_id": "s", "position": 0, "decision_id": None,
         },
-        types.LEARNING_DUE: {"policy": policy},
+        types.LEARNING_DUE: {"policy": policy, "exposures": False},
         types.TRAINING_REQUESTED: {"policy": policy},
         types.ANALYSIS_DUE: {"experiment": policy},
     }  # fmt: skip
