@@ -23,7 +23,8 @@ RUN python3 root.py requirements pyproject.toml > serving.txt \
  && rm -r packages
 COPY shared source/shared
 COPY functions source/functions
-RUN python3 root.py code source serving-code --without functions/analyse functions/console functions/local functions/train
+RUN python3 root.py code source serving-code --without \
+      functions/analyse functions/console functions/local functions/train shared/experiments/statistics
 
 # What both images say and promise. There is no shell in them: python is process 1, and gets SIGTERM itself.
 FROM scratch AS image

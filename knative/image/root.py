@@ -182,7 +182,9 @@ def _linked(*files: Path) -> set[Path]:
     libc = next(Path(path) for path in loaded if Path(path).name.startswith("libc.so"))
     found = {libc.with_name(name) for name in LOADED_BY_NAME}
     for file in files:
-        listed = subprocess.run([loader, "--list", file], capture_output=True, text=True, check=False)  # noqa: S603
+        # Libraries that a wheel brings find one another because whoever loads one has loaded the others.
+        beside = ["--library-path", file.parent] if file.parent.suffix == ".libs" else []
+        listed = subprocess.run([loader, *beside, "--list", file], capture_output=True, text=True, check=False)  # noqa: S603
         if listed.returncode or "not found" in listed.stdout:
             raise SystemExit(f"{file}: {listed.stdout}{listed.stderr}")
         # "libm.so.6 => /lib/libm.so.6 (0x…)", and for the loader the path that the kernel looks at, "/lib64/ld.so => …"

@@ -169,6 +169,7 @@ def test_the_serving_image_holds_what_serves_and_no_more(serving: Image, trainin
     for name in SERVING:
         assert (site / "functions" / name / "func.py").exists()
     absent = (
+        "shared/experiments/statistics",
         "functions/analyse",
         "functions/console",
         "functions/local",

@@ -18,6 +18,7 @@ from shared.experiments.plan import AnalysisPlan, Guardrail, Metric
 from shared.storage.redis_connection import CATALOGUE
 from tests.experiment_world import DAY_S, HOUR_S, World, spec
 from tests.integration.test_cloudevents import sending
+from tests.integration.test_policy_experiments import splitting
 from tests.stage import Stage, run
 
 DUE = "dev.knudge.analysis.due.v1"
@@ -393,6 +394,55 @@ def test_those_who_ask_at_once_share_one_computation(servers: LocalServers, worl
         answers.append(await stage.call("analyse", "GET", path))
         assert {answer.status for answer in answers} == {200}
         assert len({answer.body["analysed_at"] for answer in answers}) == 1
+
+    run(servers, play)
+
+
+# The whole way
+
+
+def test_an_experiment_is_judged_by_what_went_through_the_functions(
+    servers: LocalServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written by `control`, split by `recommend`, archived and exposed by `learn`, told by `feedback`: the numbers are those of the users."""
+    monkeypatch.setattr("functions.analyse.func.time", lambda: time.time() + 2 * HOUR_S)  # all windows are over by then
+
+    async def play(stage: Stage) -> None:
+        metrics = [
+            {"name": "clicks", "event": "click", "window_s": HOUR_S},
+            {"name": "orders", "event": "order", "kind": "mean", "window_s": HOUR_S},
+            {
+                "name": "clicks a decision",
+                "event": "click",
+                "kind": "ratio",
+                "denominator": "decisions",
+                "window_s": HOUR_S,
+            },
+        ]
+        key, policy, _ = await splitting(stage, analysis={"metrics": metrics, "planned_units": 240})
+        users: dict[str, list[str]] = {"as-it-is": [], "greedy": []}
+        for number in range(240):
+            name = f"{key}-{number}"
+            answer = await stage.recommend(policy, user_id=name)
+            again = await stage.recommend(policy, user_id=name)
+            variation = answer["experiment"]["variation"]
+            assert again["experiment"]["variation"] == variation
+            users[variation].append(name)
+            if len(users[variation]) % (2 if variation == "greedy" else 5) == 0:
+                await stage.feedback(answer["decision_id"])
+                body = {"user_id": name, "kind": "order", "value": 20.0}
+                assert (await stage.call("feedback", "POST", "/v1/feedback", body)).status == 200
+        await stage.learn()
+        shown = (await stage.call("analyse", "GET", f"/v1/experiments/{key}/results")).body
+        assert [(each["key"], each["units"]) for each in shown["variations"]] == [
+            (variation, len(names)) for variation, names in users.items()
+        ]
+        assert (shown["verdict"], shown["variation"]) == ("ship", "greedy")
+        rates = [len(users["as-it-is"]) // 5 / len(users["as-it-is"]), len(users["greedy"]) // 2 / len(users["greedy"])]
+        for metric, scale in zip(shown["metrics"], (1.0, 20.0, 0.5), strict=True):
+            [effect] = metric["effects"]
+            found = (effect["control_value"], effect["value"])
+            assert found == pytest.approx([rate * scale for rate in rates]), metric["name"]
 
     run(servers, play)
 
