@@ -183,7 +183,7 @@ def _linked(*files: Path) -> set[Path]:
     found = {libc.with_name(name) for name in LOADED_BY_NAME}
     for file in files:
         # Libraries that a wheel brings find one another because whoever loads one has loaded the others.
-        beside = ["--library-path", file.parent] if file.parent.suffix == ".libs" else []
+        beside = ["--library-path", str(file.parent)] if file.parent.suffix == ".libs" else []
         listed = subprocess.run([loader, *beside, "--list", file], capture_output=True, text=True, check=False)  # noqa: S603
         if listed.returncode or "not found" in listed.stdout:
             raise SystemExit(f"{file}: {listed.stdout}{listed.stderr}")
