@@ -72,7 +72,10 @@ def test_what_is_right_has_no_fault(fields: dict[str, Any]) -> None:
             {"variations": (Variation("a b", NAN), Variation("b", {"x": [INFINITE]}))},
             ["variations[0].key", "variations[0].value", "variations[1].value.x[0]"],
         ),
-        ({"policy": "p"}, ["variations[0].value", "variations[1].value"]),
+        (
+            {"policy": "p", "variations": (Variation("a", {"policy": ""}), Variation("b", {"policy": 7}))},
+            ["variations[0].value.policy", "variations[1].value.policy"],
+        ),
         ({"weights": (0.5, 0.4)}, ["weights"]),
         ({"weights": (0.5, 0.500002)}, ["weights"]),
         ({"weights": (1.0,)}, ["weights"]),
