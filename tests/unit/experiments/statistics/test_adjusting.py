@@ -62,7 +62,7 @@ def test_adjusted_estimates_vary_by_their_standard_errors(kind: str) -> None:
     own = np.array([control.mean for control, _ in pairs]).std()
     with_common = np.mean([math.sqrt(control.standard_error**2 + control.common) for control, _ in pairs])
     assert with_common == pytest.approx(own, rel=0.08)
-    assert np.mean([control.standard_error for control, _ in pairs]) < 0.93 * own
+    assert np.mean([control.standard_error for control, _ in pairs]) < 0.96 * own  # the common part is there
 
 
 def _experiment(random: np.random.Generator, kind: str) -> tuple[Sample, Sample]:
