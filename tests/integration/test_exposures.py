@@ -70,6 +70,20 @@ def test_the_journal_of_exposures_is_drained(servers: LocalServers, due: dict[st
     run(servers, play)
 
 
+def test_a_poison_exposure_harms_only_itself(servers: LocalServers) -> None:
+    """What PostgreSQL cannot store is dropped; what stood beside it in the journal is recorded, and the journal goes on."""
+
+    async def play(stage: Stage) -> None:
+        name = f"poison-{next(_numbers)}"
+        poison = [exposure(name, unit="w", attributes={"country": "D\0E"}), exposure(name, unit="x\0")]
+        await journal(stage, exposure(name), *poison, exposure(name, unit="v"))
+        assert (await stage.event("learn", LEARNING_DUE, {"exposures": True})).status == 204
+        assert [unit for unit, *_ in recorded(stage, name)] == ["u", "v"]
+        assert await stage.redis.xlen(EXPOSURES) == 0
+
+    run(servers, play)
+
+
 def test_many_who_ask_at_once_share_a_run(servers: LocalServers) -> None:
     """Wake-ups for exposures at once are answered after a run that began after they asked."""
 
