@@ -43,20 +43,20 @@ select 'user ' || user_pseudonym, no, exposed_at from experiment_units where use
 -- What the units' users did, as far as it matters to a metric: feedback on decisions, feedback by user, decisions themselves.
 -- A decision that was made for this experiment and phase belongs to the unit that it names, any other to its user's unit.
 create temporary table experiment_events on commit drop as
-with owned as (
-    select d.decided_at, d.decision_id, d.deferred,
-           case when d.experiment ->> 'key' = %(experiment)s and (d.experiment ->> 'phase')::int = %(phase)s
-                then 'unit ' || (d.experiment ->> 'unit') else 'user ' || d.user_pseudonym end as name
+with owned as materialized (
+    select d.decided_at, d.decision_id, d.deferred, o.no, o.exposed_at
     from decisions d
+    join experiment_owners o on o.name =
+        case when d.experiment ->> 'key' = %(experiment)s and (d.experiment ->> 'phase')::int = %(phase)s
+             then 'unit ' || (d.experiment ->> 'unit') else 'user ' || d.user_pseudonym end
     where d.decided_at >= to_timestamp(%(since)s) and d.decided_at <= to_timestamp(%(as_of)s)
 )
-select o.no, f.kind, false as of_decisions, f.value, extract(epoch from f.occurred_at - o.exposed_at)::float8 as after_s
-from feedback f
-join owned d on d.decided_at = f.decided_at and d.decision_id = f.decision_id
-join experiment_owners o on o.name = d.name
+select d.no, f.kind, false as of_decisions, f.value, extract(epoch from f.occurred_at - d.exposed_at)::float8 as after_s
+from owned d
+join feedback f on f.decided_at = d.decided_at and f.decision_id = d.decision_id
 where f.decided_at >= to_timestamp(%(since)s) and f.decided_at <= to_timestamp(%(as_of)s)
   and f.kind = any(%(kinds)s::text[]) and f.occurred_at <= to_timestamp(%(as_of)s)
-  and f.occurred_at > o.exposed_at - make_interval(secs => %(before_s)s)
+  and f.occurred_at > d.exposed_at - make_interval(secs => %(before_s)s)
 union all
 select o.no, f.kind, false, f.value, extract(epoch from f.occurred_at - o.exposed_at)::float8
 from user_feedback f
@@ -64,10 +64,9 @@ join experiment_owners o on o.name = 'user ' || f.user_pseudonym
 where f.kind = any(%(kinds)s::text[]) and f.occurred_at <= to_timestamp(%(as_of)s)
   and f.occurred_at > o.exposed_at - make_interval(secs => %(before_s)s)
 union all
-select o.no, 'decisions', true, 1.0, extract(epoch from d.decided_at - o.exposed_at)::float8
+select d.no, 'decisions', true, 1.0, extract(epoch from d.decided_at - d.exposed_at)::float8
 from owned d
-join experiment_owners o on o.name = d.name
-where %(counts_decisions)s and d.decided_at > o.exposed_at - make_interval(secs => %(before_s)s)
+where %(counts_decisions)s and d.decided_at > d.exposed_at - make_interval(secs => %(before_s)s)
   and (not d.deferred or exists (
       select from activations a where a.decided_at = d.decided_at and a.decision_id = d.decision_id))
 
