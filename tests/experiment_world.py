@@ -23,7 +23,7 @@ def spec(key: str | None = None, *variations: str, **fields: Any) -> ExperimentS
     names = variations or ("off", "on")
     given: dict[str, Any] = {"version": 1, "analysis": AnalysisPlan()} | fields
     return ExperimentSpec(
-        key or f"experiment-{next(_numbers)}", variations=tuple(Variation(name) for name in names), **given
+        key or f"world-{next(_numbers)}", variations=tuple(Variation(name) for name in names), **given
     )
 
 

@@ -38,12 +38,14 @@ STANDARD_LIBRARY_LESS = (
 PACKAGES_LESS = (
     "__pycache__", "bin", "tests", "test", "include", "RECORD", "INSTALLER", "REQUESTED", "direct_url.json",
     "*.pyi", "*.pxd", "*.pyx", "*.c", "*.cpp", "*.h", "*.hpp", "*.a", "*.f", "*.f90", "*.cmake", "*.pc",
-    "f2py", "_pyinstaller",
+    "_pyinstaller",
     "sample_data",  # Matplotlib's
 )  # fmt: skip
 """Names in packages that nothing imports: tests, headers, sources and libraries to link, the installer's notes."""
 PRUNED_FOLDERS = ("kubernetes/aio",)
 """Folders of packages that nothing of ours imports, by their paths: half of the Kubernetes client is asynchronous."""
+NEEDED_BY = {"numpy/f2py": "scipy"}
+"""Folders of packages that only one other package imports, by their paths: SciPy asks NumPy for every name that it has."""
 LOADED_BY_NAME = ("libgcc_s.so.1",)
 """Libraries that glibc loads when a thread ends, which no other file names."""
 ACCOUNTS = {
@@ -80,6 +82,9 @@ def runtime(packages: Path, root: Path) -> None:
     _copy_tree(packages, site, PACKAGES_LESS)
     for folder in PRUNED_FOLDERS:
         shutil.rmtree(site / folder, ignore_errors=True)
+    for folder, needing in NEEDED_BY.items():
+        if not (site / needing).exists():
+            shutil.rmtree(site / folder, ignore_errors=True)
     libraries = [
         library for library in _linked(_inside(root, executable), *root.rglob("*.so*")) if root not in library.parents
     ]

@@ -36,7 +36,7 @@ class ResultsStore:
         self._queries = queries("results")
 
     async def running(self) -> list[str]:
-        """Return the keys of the experiments that run."""
+        """Return the keys of the experiments that run, those first whose last analysis is the longest ago."""
         async with connection(self._pool) as lent:
             return [row["key"] for row in await self._rows(lent, "running")]
 

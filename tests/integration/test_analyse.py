@@ -352,6 +352,10 @@ def test_every_running_experiment_is_analysed_by_a_ping(own_servers: LocalServer
         assert [kept(stage, of) for of in there] == [1, 0, 0, 1]
         assert (await stage.event("analyse", DUE, {})).status == 204
         assert [kept(stage, of) for of in there] == [2, 0, 0, 2]
+        stage.sql("delete from experiment_results where experiment = %s", there[3].key)
+        assert (await stage.event("analyse", PING, {})).status == 204
+        rows = stage.sql("select experiment from experiment_results order by analysed_at desc limit 2")
+        assert [row["experiment"] for row in rows] == [there[0].key, there[3].key]  # whoever waited longest came first
 
     run(own_servers, play)
 

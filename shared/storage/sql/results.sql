@@ -12,9 +12,10 @@ where e.key = %(key)s order by v.version
 select spec::text as spec from experiment_versions where key = %(key)s and version = %(version)s
 
 -- name: running
--- The experiments that run.
+-- The experiments that run, those first whose last analysis is the longest ago.
 select e.key from experiments e join experiment_versions v on v.key = e.key and v.version = e.active_version
-where coalesce(v.spec ->> 'status', 'running') = 'running' order by e.key
+where coalesce(v.spec ->> 'status', 'running') = 'running'
+order by (select max(r.analysed_at) from experiment_results r where r.experiment = e.key) nulls first, e.key
 
 -- name: lock
 -- One analysis of an experiment at a time is compared with the one before, told and kept.
