@@ -88,6 +88,10 @@ def test_what_no_sample_can_show_is_none_and_what_is_no_question_is_refused() ->
         ("difference", lambda: units_needed(Baseline.of_rate(0.5), 0.0)),
         ("power", lambda: units_needed(Baseline.of_rate(0.5), 0.1, 1.0)),
         ("power", lambda: detectable(Baseline.of_rate(0.5), 100, 0.01)),
+        ("units", lambda: power(Baseline.of_rate(0.5), 0.1, 10.0, Method("fixed_horizon", share=0.1))),
+        ("units", lambda: detectable(Baseline.of_rate(0.5), 0.0)),
+        ("share", lambda: units_needed(Baseline.of_rate(0.5), 0.1, method=Method(share=1.0))),
+        ("confidence", lambda: power(Baseline.of_rate(0.5), 0.1, 100, Method(confidence=95.0))),
     ):
         with pytest.raises(InvalidInput) as caught:
             ask()
