@@ -106,8 +106,7 @@ def power(baseline: Baseline, difference: float, units: float, method: Method = 
     if method.inference == "fixed_horizon":
         freedom = freedom_of(baseline.variance, n, treated, treated_n)
         critical = float(stdtrit(freedom, 0.5 + method.confidence / 2.0))
-        wrong_side = float(nctdtr(freedom, noncentral, -critical))  # not a number where it is below 1e-16
-        return 1.0 - float(nctdtr(freedom, noncentral, critical)) + (0.0 if math.isnan(wrong_side) else wrong_side)
+        return 1.0 - _below(critical, freedom, noncentral) + _below(-critical, freedom, noncentral)
     effective = 4.0 / (1.0 / n + 1.0 / treated_n)
     times = [look / method.looks for look in range(1, method.looks + 1)]
     limits = [critical_value(effective * time, method.confidence, method.design_units) for time in times]
@@ -146,6 +145,12 @@ def detectable(baseline: Baseline, units: float, wanted: float = 0.8, method: Me
     if power(baseline, most, units, method) < wanted:
         return None
     return monotone_root(lambda difference: power(baseline, difference, units, method) - wanted, 0.0, most)
+
+
+def _below(t: float, freedom: float, noncentral: float) -> float:
+    """Return P(T < `t`) of a noncentral T; SciPy has no number for some that are below 1e-12."""
+    probability = float(nctdtr(freedom, noncentral, t))
+    return 0.0 if math.isnan(probability) else probability
 
 
 def _most(baseline: Baseline, difference: float, method: Method) -> float:
