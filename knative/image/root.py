@@ -80,11 +80,8 @@ def runtime(packages: Path, root: Path) -> None:
         _copy_tree(library, _inside(root, library), STANDARD_LIBRARY_LESS)
     site = _inside(root, Path(sysconfig.get_path("purelib")))
     _copy_tree(packages, site, PACKAGES_LESS)
-    for folder in PRUNED_FOLDERS:
+    for folder in (*PRUNED_FOLDERS, *(each for each, needing in NEEDED_BY.items() if not (site / needing).exists())):
         shutil.rmtree(site / folder, ignore_errors=True)
-    for folder, needing in NEEDED_BY.items():
-        if not (site / needing).exists():
-            shutil.rmtree(site / folder, ignore_errors=True)
     libraries = [
         library for library in _linked(_inside(root, executable), *root.rglob("*.so*")) if root not in library.parents
     ]

@@ -362,3 +362,37 @@ def test_what_the_archive_keeps_is_what_was_journalled(servers: LocalServers) ->
         assert any(one.experiment is not None and one.experiment.holdout is not None for one in kept.values())
 
     run(servers, play, **PATIENT)
+
+
+def test_calls_are_split_while_redis_is_away(own_servers: LocalServers) -> None:
+    """What is held goes on splitting, degraded; once Redis is back the decisions are journalled, and each exposes its unit once.
+
+    An operator's write meanwhile is in PostgreSQL, and reaches Redis with the next sweep.
+    """
+
+    async def play(stage: Stage) -> None:
+        key, first, second = await splitting(stage)
+        before = {name: await stage.recommend(first, user_id=name) for name in ("user-0", "user-1", "user-2")}
+        own_servers.redis.kill()
+        degraded = {f"user-{number}": await stage.recommend(first, user_id=f"user-{number}") for number in range(20)}
+        assert all(answer["degraded"] for answer in degraded.values())
+        for name, answer in before.items():
+            assert (answer["policy"], answer["experiment"]) == (degraded[name]["policy"], degraded[name]["experiment"])
+        assert {answer["policy"] for answer in degraded.values()} == {first, second}
+        stopped = await stage.call("control", "POST", f"/v1/experiments/{key}/stop", {"released": "greedy"})
+        assert (stopped.status, stopped.body["status"]) == (200, "stopped")
+        own_servers.redis.restart()
+        for _ in range(200):
+            if len(await journalled(stage, first, second)) == 23:
+                break
+            await asyncio.sleep(0.05)
+        await stage.learn()
+        await stage.learn()
+        ids = {answer["decision_id"] for answer in (before | degraded).values()}
+        assert len(exposures(stage, key)) == 20
+        archived = stage.sql("select decision_id::text from decisions where experiment ->> 'key' = %s", key)
+        assert ids <= {row["decision_id"] for row in archived}
+        await held(stage, key, 2)
+        assert (await stage.recommend(first))["policy"] == second
+
+    run(own_servers, play)
