@@ -10,7 +10,7 @@ import pytest
 
 from shared.errors import InvalidInput
 from shared.experiments.statistics.adaptive import _scores, adaptive_effect
-from tests.performance.judgement import adaptive_coverage
+from tests.performance.judgement import Bandit, adaptive_coverage
 
 
 def test_scores_by_hand() -> None:
@@ -120,7 +120,7 @@ def test_wrong_propensities_are_refused() -> None:
 
 
 @pytest.mark.parametrize("bandit", ["epsilon_greedy", "thompson"])
-def test_coverage_beside_the_naive_means(bandit: str) -> None:
+def test_coverage_beside_the_naive_means(bandit: Bandit) -> None:
     """Few small experiments; `make bench-judgement` has 1,000 of 10,000 rows: the plain means are biased downwards, the adaptive ones less so."""
     found = adaptive_coverage(80, 3_000, 6, bandit, rates=(0.5, 0.5))
     assert found["adaptive"] >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / 80)
