@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from shared.errors import InvalidInput
 from shared.experiments.plan import AnalysisPlan, Guardrail, Metric, Verdict
 from shared.experiments.statistics import verdict_reasons as words
 from shared.experiments.statistics.confidence_sequences import is_silent
@@ -77,15 +78,16 @@ def judge(
     """Return the verdict on an experiment with these `variations` (keys, the control among them).
 
     `effects`: at the plan's confidence, by the plan's inference. `guardrail_effects`: by a method that may be looked at always, where `effects` are not; None: the same.
+    Raises `InvalidInput` where the plan names what there is not.
     """
-    control = plan.control or variations[0]
+    control = _control(plan, variations)
     others = [each for each in variations if each != control]
     over = facts.stopped or (plan.planned_units is not None and facts.complete >= plan.planned_units)
     waits = plan.inference == "fixed_horizon" and not over
     primary = _primary(plan, others, effects, waits=waits)
     of_guardrails = effects if guardrail_effects is None else guardrail_effects
     guardrails = _guardrails(plan, others, of_guardrails)
-    told = [words.of_primary(each, effects, plan, control) for each in primary]
+    told = [words.of_primary(each, effects, plan, control, len(primary)) for each in primary]
     guarded = [words.of_guardrail(each, of_guardrails, plan, control) for each in guardrails]
     crossed = [text for each, text in zip(guardrails, guarded, strict=True) if each.state == "crossed"]
     stop = bool(crossed) and plan.stops_on_guardrail
@@ -125,6 +127,20 @@ def judge(
 def primary_metrics(plan: AnalysisPlan) -> list[Metric]:
     """Return the metrics that decide: those the plan names, else its first."""
     return [each for each in plan.metrics if each.name in plan.primary] if plan.primary else list(plan.metrics[:1])
+
+
+def _control(plan: AnalysisPlan, variations: Sequence[str]) -> str:
+    """Return the control variation, after a look at what the plan names."""
+    names = {metric.name for metric in plan.metrics}
+    named = [("primary", name, names) for name in plan.primary]
+    named += [("guardrails", each.metric, names) for each in plan.guardrails]
+    named += [("control", each, set(variations)) for each in (plan.control,) if each is not None]
+    for field, name, known in named:
+        if name not in known:
+            raise InvalidInput(f"there is no {name}", field=f"analysis.{field}")
+    if not variations:
+        raise InvalidInput("there must be variations", field="variations")
+    return plan.control or variations[0]
 
 
 def _primary(plan: AnalysisPlan, others: Sequence[str], effects: Effects, *, waits: bool) -> list[Outcome]:

@@ -13,8 +13,8 @@ UNKEPT = "The planned end is reached and a variation has won, but it is not show
 _LEAST_P = 0.0001
 
 
-def of_primary(outcome: Outcome, effects: Effects, plan: AnalysisPlan, control: str) -> str:
-    """Say what a primary metric shows."""
+def of_primary(outcome: Outcome, effects: Effects, plan: AnalysisPlan, control: str, comparisons: int) -> str:
+    """Say what a primary metric shows; `comparisons`: how many its p-value is corrected for."""
     effect = outcome.effect(effects)
     if effect is None or outcome.state == "silent":
         return _too_few(outcome, effect, control)
@@ -24,8 +24,8 @@ def of_primary(outcome: Outcome, effects: Effects, plan: AnalysisPlan, control: 
         "open": "that may be chance",
     }[outcome.state]
     if plan.inference == "fixed_horizon" and outcome.state == "open":
-        shown = "to be judged once, at the planned end" if _is_apart(effect) else shown
-    certainty = "" if outcome.p_value is None else f" ({_p_value(outcome.p_value, plan, effects)})"
+        shown = "to be judged once, at the planned end" if effect.direction else shown
+    certainty = "" if outcome.p_value is None else f" ({_p_value(outcome.p_value, plan, comparisons)})"
     return f"{_compared(outcome, effect, control)}; {shown}{certainty}."
 
 
@@ -111,14 +111,9 @@ def _too_few(outcome: Outcome, effect: Effect | None, control: str) -> str:
     )
 
 
-def _p_value(p_value: float, plan: AnalysisPlan, effects: Effects) -> str:
+def _p_value(p_value: float, plan: AnalysisPlan, comparisons: int) -> str:
     text = f"p < {_LEAST_P:g}" if p_value < _LEAST_P else f"p = {p_value:.2g}"
-    comparisons = sum(len(of) for name, of in effects.items() if name in plan.primary)
     return f"{text}, corrected for {comparisons} comparisons" if plan.correction != "none" and comparisons > 1 else text
-
-
-def _is_apart(effect: Effect) -> bool:
-    return effect.direction != 0
 
 
 def _percent(share: float) -> str:
