@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start bench-experiments bench-judgement oracles oracles-experiments bench-evaluation bench-policies image image-test e2e clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start conformance spread bench-assigning oracles bench-evaluation bench-policies image image-test bench-experiments bench-judgement oracles-experiments e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -85,6 +85,15 @@ bench-cold-start: $(STAMP) ## process start to ready of each function in the ima
 bench-evaluation: $(STAMP) ## off-policy estimators on zr-obp's documented examples, and how often intervals hold (minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[oracle-data]'
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.performance.evaluation
+
+conformance: $(STAMP) ## test vectors of GrowthBook's form: `passed N of M` for each group (CASES=file; those of KNUDGE_CONFORMANCE without)
+	@$(BIN)/python -m tests.conformance.growthbook $(or $(CASES),$(KNUDGE_CONFORMANCE)/growthbook/cases.json)
+
+spread: $(STAMP) ## assignments of a million users against their weights, and experiments against one another (3 minutes)
+	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/experiments/test_spread.py
+
+bench-assigning: $(STAMP) ## assignments per second on one core, beside the hash alone
+	$(BIN)/python -m tests.performance.assigning
 
 oracles: build/oracles/.installed ## compare the kept numbers of obp and MABWiser with what they compute (ORACLES=--write keeps new ones; downloads 2.3 GB)
 	OPENBLAS_NUM_THREADS=1 build/oracles/bin/python -m tests.oracles.write $(ORACLES)

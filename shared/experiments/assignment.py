@@ -83,10 +83,22 @@ class Preview(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Who asks: the attributes, the names of what is kept, and the flags that are being evaluated (a second time would be a cycle)."""
+    """Who asks, and what was found out on the way.
+
+    `kept`: what sticks. `known`: what was evaluated already, which prerequisites may need many times. `circles`: the keys that led back to
+    themselves. `path`: what is being evaluated; a second time would be a circle.
+    """
 
     attributes: Mapping[str, Json]
     pseudonym_of: Callable[[str, str], str]
     kept: Kept
     preview: Preview
+    known: dict[str, Evaluation]
+    circles: list[str]
     path: frozenset[str] = frozenset()
+
+    def onward(self, key: str) -> Asked:
+        """Return the same, while `key` is evaluated."""
+        return Asked(
+            self.attributes, self.pseudonym_of, self.kept, self.preview, self.known, self.circles, self.path | {key}
+        )

@@ -6,13 +6,14 @@ goes through the functions that `analyse` calls; only the running sums are made 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from shared.experiments.statistics.confidence_sequences import confidence_sequence, is_silent
+from shared.experiments.statistics.confidence_sequences import confidence_sequence
 from shared.experiments.statistics.moments import Sample
 from shared.experiments.statistics.welch import welch
 
@@ -21,6 +22,8 @@ Floats = npt.NDArray[np.float64]
 EVERY, PLANNED, LONGEST = 100, 10_000, 14_000
 NEEDED = 1.959963984540054 + 1.340755033690217
 """By how many standard errors at `PLANNED` users the effects differ from 0: Welch's test has 91 % power there."""
+USERS_FOR_80 = PLANNED * ((1.959963984540054 + 0.8416212335729143) / NEEDED) ** 2
+"""Where Welch's test has 80 %."""
 
 
 class World(NamedTuple):
@@ -71,6 +74,9 @@ HARDER = (
 )
 
 
+LEAST_POWER, MOST_COST, MOST_FALSE = 0.68, 1.9, 0.05
+
+
 class Run(NamedTuple):
     """One experiment. Users at the first look where the test found something, None where it never did; and whether intervals ever missed the truth.
 
@@ -101,7 +107,7 @@ def run(world: World, random: np.random.Generator, users: int, lift: float) -> R
                 relative_missed |= not sequential.relative_low <= lift <= sequential.relative_high
         if sequential.direction:
             first.setdefault("sequential", seen)
-        if fixed.direction and not is_silent(control, treatment):
+        if fixed.direction:
             first.setdefault("welch", seen)
         if seen == PLANNED:
             at_end = fixed.direction != 0
@@ -119,6 +125,39 @@ def runs(
 ) -> list[Run]:
     """Return `count` runs, each with draws of its own."""
     return [run(world, np.random.default_rng([seed, each]), users, lift) for each in progress(range(count))]
+
+
+def summary(alike: list[Run], different: list[Run]) -> dict[str, float | None]:
+    """Return the figures of a world: from runs without an effect, and from those with one that Welch's test finds in 91 %.
+
+    `cost`: how many times as many users the sequential test takes for a power of 80 % as Welch's, None where `LONGEST` are too few.
+    """
+    early = sorted(each.sequential or LONGEST + 1 for each in different)
+    at_80 = early[math.ceil(0.8 * len(early)) - 1]
+    return {
+        "false_sequential": float(np.mean([each.sequential is not None for each in alike])),
+        "false_welch": float(np.mean([each.welch is not None for each in alike])),
+        "false_welch_at_end": float(np.mean([each.welch_at_end for each in alike])),
+        "power_welch": float(np.mean([each.welch_at_end for each in different])),
+        "power_sequential": float(np.mean([users <= PLANNED for users in early])),
+        "median_users": float(np.median(early)),
+        "cost": at_80 / USERS_FOR_80 if at_80 <= LONGEST else None,
+        "missed": float(np.mean([each.missed for each in different])),
+        "missed_lift": float(np.mean([each.relative_missed for each in different])),
+        "spoke_early": float(np.mean([each.spoke_early for each in (*alike, *different)])),
+    }
+
+
+def holds(figures: Mapping[str, float | None]) -> bool:
+    """Return whether the figures of a world are as they should be."""
+    cost = figures["cost"]
+    return (
+        (figures["false_sequential"] or 0.0) <= MOST_FALSE
+        and (figures["power_sequential"] or 0.0) >= LEAST_POWER
+        and cost is not None
+        and cost <= MOST_COST
+        and not figures["spoke_early"]
+    )
 
 
 def _looks(values: Floats, treated: npt.NDArray[np.bool_], *, proportion: bool) -> Iterable[tuple[int, Sample, Sample]]:

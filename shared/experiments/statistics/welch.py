@@ -43,6 +43,11 @@ def welch(control: Sample, treatment: Sample, confidence: float = 0.95) -> Effec
 
 def degrees_of_freedom(control: Sample, treatment: Sample) -> float:
     """Return Welch-Satterthwaite's f of two samples of two units or more, of which one varies."""
-    one, other = control.variance / control.n, treatment.variance / treatment.n
+    return freedom_of(control.variance, control.n, treatment.variance, treatment.n)
+
+
+def freedom_of(variance: float, n: float, other_variance: float, other_n: float) -> float:
+    """Return f of the variances of a unit and the numbers of units (> 1 each), which need not be whole."""
+    one, other = variance / n, other_variance / other_n
     whole = one + other
-    return 1.0 / ((one / whole) ** 2 / (control.n - 1) + (other / whole) ** 2 / (treatment.n - 1))
+    return 1.0 / ((one / whole) ** 2 / (n - 1.0) + (other / whole) ** 2 / (other_n - 1.0))

@@ -25,9 +25,9 @@ def test_a_mean_is_numpys_mean_and_variance() -> None:
 
 
 def test_a_ratio_has_the_variance_of_its_influence() -> None:
-    """The delta method: the variance is that of (y - R d) / d̄; and it is what 20,000 simulated ratios vary by."""
+    """The delta method: the variance is that of (y - R d) / d̄; and it is what 5,000 simulated ratios vary by."""
     random = np.random.default_rng(1)
-    denominators = random.poisson(4.0, size=(20_000, 200)).astype(np.float64)
+    denominators = random.poisson(4.0, size=(5_000, 200)).astype(np.float64)
     values = random.binomial(denominators.astype(int), 0.3) + 0.5 * denominators
     sample = sums(values[0], denominators[0]).sample()
     ratio = values[0].sum() / denominators[0].sum()
@@ -36,7 +36,7 @@ def test_a_ratio_has_the_variance_of_its_influence() -> None:
     assert sample.variance == pytest.approx(influence.var(ddof=1), rel=1e-12)
     ratios = values.sum(axis=1) / denominators.sum(axis=1)
     errors = np.mean(
-        [sums(y, d).sample().standard_error for y, d in zip(values[:500], denominators[:500], strict=True)]
+        [sums(y, d).sample().standard_error for y, d in zip(values[:200], denominators[:200], strict=True)]
     )
     assert errors == pytest.approx(ratios.std(), rel=0.03)
 

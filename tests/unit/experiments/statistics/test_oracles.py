@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy import optimize, stats
+from scipy.special import ndtr, ndtri
 
 from shared.experiments.plan import Metric
 from shared.experiments.statistics.confidence_sequences import confidence_sequence, effective_units
 from shared.experiments.statistics.cuped import adjusted
-from shared.experiments.statistics.effect import Effect
+from shared.experiments.statistics.effect import Effect, compared, standard_error
 from shared.experiments.statistics.metrics import UnitValues, metric_samples
 from shared.experiments.statistics.moments import Sample, sums
+from shared.experiments.statistics.power import Baseline, Method, detectable, power, units_needed
 from shared.experiments.statistics.quantiles import quantile_sample
 from shared.experiments.statistics.welch import degrees_of_freedom, welch
 
@@ -125,3 +127,33 @@ def test_strata_are_what_a_saturated_regression_makes_of_them() -> None:
     control, treatment = metric_samples(Metric("amount", "bought", kind="mean"), units, 2).samples
     assert treatment.mean - control.mean == exactly(case["difference"])
     assert math.hypot(control.standard_error, treatment.standard_error) == exactly(case["standard_error"])
+
+
+@pytest.mark.parametrize("case", STATSMODELS["proportions"], ids=lambda case: str(case["n_control"]))
+def test_statsmodels_has_the_same_interval_for_proportions(case: dict[str, Any]) -> None:
+    """Wald's, whose critical value is the normal law's; its variances divide by n, and so do these samples'."""
+    shares = [(case[arm] / case[f"n_{arm}"], case[f"n_{arm}"]) for arm in ("control", "treatment")]
+    control, treatment = (Sample(n, share, share * (1.0 - share)) for share, n in shares)
+    z = (treatment.mean - control.mean) / standard_error(control, treatment)
+    effect = compared(
+        control, treatment, float(ndtri(0.975)), p_value=float(2.0 * ndtr(-abs(z))), confidence=0.95, method="wald"
+    )
+    agrees(effect, {**case, "difference": treatment.mean - control.mean})
+
+
+@pytest.mark.parametrize("case", STATSMODELS["power"], ids=lambda case: str(case["n_control"]))
+def test_statsmodels_has_the_same_power(case: dict[str, Any]) -> None:
+    """The noncentral t of Welch's degrees of freedom, with variances and sizes that differ."""
+    baseline = Baseline(0.0, case["variance_control"], case["variance_treatment"])
+    units = case["n_control"] + case["n_treatment"]
+    method = Method("fixed_horizon", 1.0 - case["alpha"], case["n_treatment"] / units)
+    assert power(baseline, case["difference"], units, method) == exactly(case["power"])
+
+
+@pytest.mark.parametrize("case", STATSMODELS["sizes"], ids=lambda case: str(case["difference"]))
+def test_statsmodels_needs_as_many_units(case: dict[str, Any]) -> None:
+    """And at those, that difference is the least that is detectable."""
+    baseline, method = Baseline.of_mean(3.0, 1.0), Method("fixed_horizon", 1.0 - case["alpha"])
+    units = units_needed(baseline, case["difference"], case["power"], method)
+    assert units == exactly(2.0 * case["n_control"])
+    assert detectable(baseline, units, case["power"], method) == exactly(case["difference"])
