@@ -29,6 +29,8 @@ SPENDING: tuple[Spending, ...] = ("obrien_fleming", "pocock")
 
 OUT = Path("build/bench/judgement.json")
 UNITS, LOOKS, EVERY = 10_000, 5, 100
+NULLS = 25
+"""Experiments without an effect for each with one: they cost nothing."""
 BATCH = 50
 """Rows between two snapshots of the simulated bandit."""
 
@@ -63,7 +65,7 @@ def group_sequential_rates(
 ) -> dict[str, float]:
     """Return error rate, power and how early five even looks at 10,000 units end, beside one look, where a fixed horizon has `power`.
 
-    `intervals`: of how many runs the stagewise ones are made; None for all.
+    Errors are those of `NULLS` times as many runs. `intervals`: of how many runs the stagewise ones are made; None for all.
     """
     random = np.random.RandomState(seed)
     times = [(look + 1) / LOOKS for look in range(LOOKS)]
@@ -72,7 +74,7 @@ def group_sequential_rates(
     effect = (once + float(ndtri(power))) * math.sqrt(4.0 * rate * (1.0 - rate) / UNITS)
     found: dict[str, float] = {}
     for name, lift in (("null", 0.0), ("effect", effect)):
-        z, errors = _looks(random, runs, rate, lift)
+        z, errors = _looks(random, runs if lift else NULLS * runs, rate, lift)
         crossed = abs(z) >= limits
         first = np.where(crossed.any(axis=1), crossed.argmax(axis=1), LOOKS - 1)
         if name == "null":

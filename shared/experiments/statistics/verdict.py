@@ -119,6 +119,8 @@ def judge(
         verdict, reasons = "roll_back", told
     elif over and any(each.state != "silent" for each in primary):
         verdict, reasons = "roll_back", [words.at_end(facts.complete, plan.planned_units), *told]
+    elif not primary:
+        reasons = [words.UNDECIDABLE]
     else:
         reasons = [words.progress(facts.complete, plan, over=over), *unkept, *told]
     return Judgement(verdict, best, tuple(reasons), stop, tuple(primary), tuple(guardrails))

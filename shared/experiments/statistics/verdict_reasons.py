@@ -9,6 +9,7 @@ from shared.experiments.statistics.confidence_sequences import LEAST_CONVERSIONS
 from shared.experiments.statistics.effect import Effect
 from shared.experiments.statistics.outcome import Effects, Outcome
 
+UNDECIDABLE = "There is no primary metric, or no variation beside the control: nothing can be decided."
 UNKEPT = "The planned end is reached and a variation has won, but it is not shown that it keeps to every guardrail: somebody must weigh this."
 _LEAST_P = 0.0001
 

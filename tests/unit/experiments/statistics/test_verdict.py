@@ -194,6 +194,15 @@ def test_without_p_values_the_interval_decides() -> None:
     assert (judgement.verdict, judgement.primary[0].p_value) == ("ship", None)
 
 
+def test_an_experiment_that_measures_nothing_runs_on() -> None:
+    """No metrics, or nobody to compare: nothing is decided, not even at the end, but checks are made."""
+    for plan, variations in ((msgspec.structs.replace(PLAN, metrics=()), ["a", "b"]), (PLAN, ["a"])):
+        judgement = judge(plan, variations, {}, END)
+        assert (judgement.verdict, judgement.reasons[0][:26]) == ("keep_running", "There is no primary metric")
+        doubted = msgspec.structs.replace(END, sample_ratio_p_value=0.0)
+        assert judge(plan, variations, {}, doubted).verdict == "check"
+
+
 def test_a_plan_that_names_nothing_is_refused() -> None:
     """Metrics and a control that do not exist, by their field."""
     for change, field in (
