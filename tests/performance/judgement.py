@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
 from shared.experiments.statistics.adaptive import adaptive_effect
-from shared.experiments.statistics.group_sequential import bounds, stagewise_interval
+from shared.experiments.statistics.group_sequential import Spending, bounds, stagewise_interval
 from shared.experiments.statistics.sample_ratio import chi_square_p_value, log_bayes_factor
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Bandit = Literal["epsilon_greedy", "thompson"]
+BANDITS: tuple[Bandit, ...] = ("epsilon_greedy", "thompson")
+SPENDING: tuple[Spending, ...] = ("obrien_fleming", "pocock")
 
 OUT = Path("build/bench/judgement.json")
 UNITS, LOOKS, EVERY = 10_000, 5, 100
+NULLS = 25
+"""Experiments without an effect for each with one: they cost nothing."""
 BATCH = 50
 """Rows between two snapshots of the simulated bandit."""
 
@@ -54,12 +60,12 @@ def group_sequential_rates(
     rate: float = 0.1,
     power: float = 0.91,
     *,
-    spending: Literal["obrien_fleming", "pocock"] = "obrien_fleming",
+    spending: Spending = "obrien_fleming",
     intervals: int | None = None,
 ) -> dict[str, float]:
     """Return error rate, power and how early five even looks at 10,000 units end, beside one look, where a fixed horizon has `power`.
 
-    `intervals`: of how many runs the stagewise ones are made; None for all.
+    Errors are those of `NULLS` times as many runs. `intervals`: of how many runs the stagewise ones are made; None for all.
     """
     random = np.random.RandomState(seed)
     times = [(look + 1) / LOOKS for look in range(LOOKS)]
@@ -68,7 +74,7 @@ def group_sequential_rates(
     effect = (once + float(ndtri(power))) * math.sqrt(4.0 * rate * (1.0 - rate) / UNITS)
     found: dict[str, float] = {}
     for name, lift in (("null", 0.0), ("effect", effect)):
-        z, errors = _looks(random, runs, rate, lift)
+        z, errors = _looks(random, runs if lift else NULLS * runs, rate, lift)
         crossed = abs(z) >= limits
         first = np.where(crossed.any(axis=1), crossed.argmax(axis=1), LOOKS - 1)
         if name == "null":
@@ -167,30 +173,30 @@ def _assigned(
 
 
 def main() -> None:
-    """Run everything at full size and write it."""
+    """Run everything at full size, and write and print what is there so far after each part."""
     runs = 2_000
-    found: dict[str, Any] = {
-        "sample_ratio": {f"{level:g}": sample_ratio_alarms(runs, 1, level) for level in (0.05, 0.01, 0.001)},
-        "sample_ratio_loss_of_5_percent_in_one": sample_ratio_alarms(
-            runs, 2, 0.001, (0.5, 0.5), (1 / 1.95, 0.95 / 1.95)
-        ),
-        "group_sequential": {
-            f"{spending}, {rate:g}": group_sequential_rates(runs, 3, rate, spending=spending)
-            for spending in ("obrien_fleming", "pocock")
-            for rate in (0.5, 0.05, 0.01)
-        },
-        "adaptive": {
-            f"{bandit}, {rates[0]:g} and {rates[1]:g}, floor {floor:g}": adaptive_coverage(
-                1_000, 10_000, 4, bandit, rates=rates, floor=floor
-            )
-            for bandit in ("epsilon_greedy", "thompson")
-            for rates in ((0.1, 0.1), (0.1, 0.12))
-            for floor in (0.1, 0.02)
-        },
+    parts: dict[str, Callable[[], dict[str, float]]] = {
+        f"sample ratio at {level:g}": partial(sample_ratio_alarms, runs, 1, level) for level in (0.05, 0.01, 0.001)
     }
+    parts["sample ratio at 0.001, 5 % lost in one of two"] = partial(
+        sample_ratio_alarms, runs, 2, 0.001, (0.5, 0.5), (1 / 1.95, 0.95 / 1.95)
+    )
+    for spending in SPENDING:
+        for rate in (0.5, 0.05, 0.01):
+            parts[f"group sequential, {spending}, rate {rate:g}"] = partial(
+                group_sequential_rates, runs, 3, rate, spending=spending
+            )
+    for bandit in BANDITS:
+        for rates, floor in (((0.1, 0.1), 0.1), ((0.1, 0.12), 0.1), ((0.1, 0.1), 0.02), ((0.5, 0.5), 0.1)):
+            parts[f"{bandit}, rates {rates[0]:g} and {rates[1]:g}, floor {floor:g}"] = partial(
+                adaptive_coverage, runs // 2, 10_000, 4, bandit, rates=rates, floor=floor
+            )
+    found: dict[str, dict[str, float]] = {}
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(found, indent=1) + "\n")
-    print(OUT.read_text())
+    for name, part in parts.items():
+        found[name] = part()
+        OUT.write_text(json.dumps(found, indent=1) + "\n")
+        print(name, found[name], flush=True)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from shared.experiments.plan import AnalysisPlan
 from shared.experiments.statistics.confidence_sequences import LEAST_CONVERSIONS
 from shared.experiments.statistics.effect import Effect
+from shared.experiments.statistics.lopsided import lopsided_p_value
 from shared.experiments.statistics.outcome import Effects, Outcome
 
+UNDECIDABLE = "There is no primary metric, or no variation beside the control: nothing can be decided."
 UNKEPT = "The planned end is reached and a variation has won, but it is not shown that it keeps to every guardrail: somebody must weigh this."
 _LEAST_P = 0.0001
 
@@ -33,6 +35,8 @@ def of_guardrail(outcome: Outcome, effects: Effects, plan: AnalysisPlan, control
     """Say what a guardrail shows."""
     effect = outcome.effect(effects)
     margin = next(each.margin for each in plan.guardrails if each.metric == outcome.metric)
+    if effect is not None and effect.low is None and outcome.state == "crossed":
+        return "Guardrail " + lopsided(outcome, effect, control)
     if effect is None or effect.low is None or outcome.state == "silent":
         return "Guardrail " + _too_few(outcome, effect, control)
     allowed = f"the {_percent(margin)} that it may get worse" if margin else "that it must not get worse"
@@ -52,6 +56,15 @@ def mismatch(units: Mapping[str, int], shares: Mapping[str, float], p_value: flo
         for key in keys
     )
     return f"The units are not split as planned: {seen}. Chance does this less than once in {_times(p_value)} experiments. Until the cause is found no result can be believed."
+
+
+def lopsided(outcome: Outcome, effect: Effect, control: str) -> str:
+    """Say that one variation has hardly any conversions and the other has many."""
+    one, other = effect.control, effect.treatment
+    return (
+        f"{outcome.metric}: {other.conversions:,} conversions of {other.n:,} units in {outcome.variation} and {one.conversions:,} of {one.n:,} in {control}. Chance does this "
+        f"less than once in {_times(lopsided_p_value(effect))} experiments: see whether both variations work, and are measured alike."
+    )
 
 
 def double_exposed(number: int, seen: int, most: float) -> str:

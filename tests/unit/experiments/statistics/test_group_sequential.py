@@ -15,7 +15,6 @@ from shared.experiments.statistics.group_sequential import (
     bounds,
     crossing,
     group_sequential,
-    looks_due,
     repeated_p_value,
     spent,
     stagewise_interval,
@@ -137,15 +136,9 @@ def test_wrong_times_are_refused() -> None:
         stagewise_p_value(2.0, FIVE, [2.0])
 
 
-def test_planned_looks_stay_where_they_are() -> None:
-    """A look that was reached keeps its units, and the last one is the planned end."""
-    seen = [looks_due(units, 1_003, 4) for units in (0, 249, 250, 501, 1_002, 1_003, 5_000)]
-    assert seen == [(), (), (250,), (250, 501), (250, 501, 752), (250, 501, 752, 1003), (250, 501, 752, 1003)]
-
-
 def test_error_rate_and_power_by_simulation() -> None:
     """Few simulated experiments of five looks; `make bench-judgement` has 2,000: a nominal error, and most of the fixed horizon's power."""
     found = group_sequential_rates(runs=400, seed=11, intervals=60)
-    assert found["false_positives"] <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
+    assert found["false_positives"] == pytest.approx(0.05, abs=3 * math.sqrt(0.05 * 0.95 / 10_000))
     assert found["power"] >= found["fixed_horizon_power"] - 0.06
     assert found["stagewise_coverage"] >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / 60)

@@ -16,6 +16,7 @@ from shared.errors import InvalidInput
 from shared.experiments.plan import AnalysisPlan, Guardrail, Metric
 from shared.experiments.statistics.confidence_sequences import confidence_sequence
 from shared.experiments.statistics.effect import Effect, compared
+from shared.experiments.statistics.lopsided import lopsided_p_value
 from shared.experiments.statistics.moments import Sample
 from shared.experiments.statistics.verdict import Facts, judge
 
@@ -92,6 +93,57 @@ def test_checks_come_first() -> None:
         assert judge(PLAN, ["a", "b"], one(4.0), few_units).verdict == "ship"
     tiny = msgspec.structs.replace(EVEN, units={"a": 20, "b": 20}, double_exposed=9)
     assert judge(PLAN, ["a", "b"], one(4.0), tiny).verdict == "ship"
+
+
+def rare(control: int, treatment: int, n: int = 5_000) -> Effect:
+    """Return the effect of a proportion with so many conversions of `n` units each."""
+    one, other = (Sample(n, each / n, each / n * (1.0 - each / n), conversions=each) for each in (control, treatment))
+    return confidence_sequence(one, other)
+
+
+def test_nobody_converts_in_one_variation() -> None:
+    """Nine to nine is silence, none to thirty is a defect: to be checked, whichever side it is on, but no verdict on the effect."""
+    for control, treatment in ((30, 0), (0, 30), (200, 9)):
+        judgement = judge(PLAN, ["a", "b"], {"clicks": {"b": rare(control, treatment)}}, EVEN)
+        assert (judgement.verdict, judgement.primary[0].state) == ("check", "silent")
+        assert f"{treatment} conversions of 5,000 units in b and {control} of 5,000 in a" in judgement.reasons[0]
+    for control, treatment in ((9, 9), (9, 2), (0, 0), (10, 0)):
+        assert judge(PLAN, ["a", "b"], {"clicks": {"b": rare(control, treatment)}}, EVEN).verdict == "keep_running"
+    amounts = msgspec.structs.replace(PLAN, metrics=(msgspec.structs.replace(CLICKS, kind="mean"),))
+    assert judge(amounts, ["a", "b"], {"clicks": {"b": rare(30, 0)}}, EVEN).verdict == "keep_running"
+
+
+def test_a_guardrail_need_not_wait_for_ten_errors_of_the_control() -> None:
+    """Thirty errors to none cross it, on the bad side only."""
+    plan = msgspec.structs.replace(GUARDED, stops_on_guardrail=True)
+    for control, treatment, state in ((0, 30, "crossed"), (30, 0, "silent"), (3, 6, "silent")):
+        effects = one(4.0) | {"errors": {"b": rare(control, treatment)}}
+        judgement = judge(plan, ["a", "b"], effects, EVEN)
+        assert (judgement.guardrails[0].state, judgement.stop) == (state, state == "crossed")
+    assert (
+        judge(plan, ["a", "b"], one(4.0) | {"errors": {"b": rare(0, 30)}}, EVEN)
+        .reasons[0]
+        .startswith(
+            "Guardrail errors: 30 conversions of 5,000 units in b and 0 of 5,000 in a. Chance does this less than once in"
+        )
+    )
+
+
+def test_lopsided_conversions_are_rare_by_chance() -> None:
+    """Rare conversions at equal rates, looked at a hundred times with unequal shares: a defect is seen in fewer than one experiment in a thousand at p < 0.001, and the p-value holds at 5 %."""
+    random = np.random.default_rng(13)
+    least = []
+    for _ in range(300):
+        counts = np.cumsum(random.binomial([300, 100], 0.001, size=(100, 2)), axis=0)
+        looks = [
+            confidence_sequence(
+                Sample(300 * n, 0.0, 0.0, conversions=int(a)), Sample(100 * n, 0.0, 0.0, conversions=int(b))
+            )
+            for n, (a, b) in enumerate(counts, 1)
+        ]
+        least.append(min(lopsided_p_value(look) for look in looks))
+    assert np.mean(np.array(least) <= 0.05) <= 0.05
+    assert np.mean(np.array(least) <= 0.001) <= 0.01
 
 
 GUARDED = AnalysisPlan(metrics=(CLICKS, ERRORS), guardrails=(Guardrail("errors", 0.05),), planned_units=10_000)
@@ -192,6 +244,15 @@ def test_without_p_values_the_interval_decides() -> None:
     plain = msgspec.structs.replace(effect(3.0), p_value=None, method="bayesian")
     judgement = judge(msgspec.structs.replace(PLAN, inference="bayesian"), ["a", "b"], {"clicks": {"b": plain}}, EVEN)
     assert (judgement.verdict, judgement.primary[0].p_value) == ("ship", None)
+
+
+def test_an_experiment_that_measures_nothing_runs_on() -> None:
+    """No metrics, or nobody to compare: nothing is decided, not even at the end, but checks are made."""
+    for plan, variations in ((msgspec.structs.replace(PLAN, metrics=()), ["a", "b"]), (PLAN, ["a"])):
+        judgement = judge(plan, variations, {}, END)
+        assert (judgement.verdict, judgement.reasons[0][:26]) == ("keep_running", "There is no primary metric")
+        doubted = msgspec.structs.replace(END, sample_ratio_p_value=0.0)
+        assert judge(plan, variations, {}, doubted).verdict == "check"
 
 
 def test_a_plan_that_names_nothing_is_refused() -> None:
