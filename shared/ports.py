@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from shared.vocabulary import Decision
 
 if TYPE_CHECKING:
+    from shared.experiments.assigning import Catalogue
     from shared.policies.choosing import Chooser  # brings NumPy, which `feedback` starts without
 
 Clock = Callable[[], float]
@@ -23,11 +24,20 @@ class Journal(Protocol):
     async def append(self, decision: Decision) -> bool:
         """Return True once the journal holds the decision, False where it will only later, if at all."""
 
-    async def append_once(self, decision: Decision, request: str, answer: bytes) -> tuple[bool, bytes | None]:
-        """Append unless `request` was answered before: (journalled, the earlier answer or None)."""
+    async def append_once(
+        self, decision: Decision, policy: str, request: str, answer: bytes
+    ) -> tuple[bool, bytes | None]:
+        """Append unless `request` to `policy` was answered before, whoever decided: (journalled, the earlier answer or None)."""
 
     async def answered(self, policy: str, request: str) -> bytes | None:
         """Return what `request` was answered with in the last five minutes, or None."""
+
+
+class Catalogues(Protocol):
+    """Where a serving process finds the newest experiments and flags."""
+
+    def held(self) -> Catalogue:
+        """Return the catalogue that is in memory, an empty one before the first was found."""
 
 
 class Snapshots(Protocol):

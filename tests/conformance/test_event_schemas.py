@@ -78,12 +78,13 @@ def examples(policy: str, decision: str) -> dict[str, dict[str, Any]]:
         },
         types.FEEDBACK_GIVEN: {
             "decision_id": decision, "kind": "click", "value": 1.0, "action": None, "event_id": "f", "occurred_at": at,
+            "user_id": None,
         },
         types.DECISION_LOGGED: {
             "policy": policy, "action": "a", "propensity": 0.5, "context": {}, "occurred_at": at, "actions": ["a", "b"],
             "user_id": "u", "session_id": "s", "position": 0, "decision_id": None,
         },
-        types.LEARNING_DUE: {"policy": policy},
+        types.LEARNING_DUE: {"policy": policy, "exposures": False},
         types.TRAINING_REQUESTED: {"policy": policy},
     }  # fmt: skip
 

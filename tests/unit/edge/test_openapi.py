@@ -40,12 +40,13 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
     ("/v1/recommend/batch", "post"): {"RecommendBatch": {"requests": REQUIRED}},
     ("/v1/feedback", "post"): {
         "FeedbackIn": {
-            "decision_id": REQUIRED,
+            "decision_id": OPTIONAL,
             "kind": REQUIRED,
             "value": OPTIONAL,
             "action": OPTIONAL,
             "event_id": OPTIONAL,
             "occurred_at": OPTIONAL,
+            "user_id": OPTIONAL,
         },
         "FeedbackBatch": {"events": REQUIRED},
     },
@@ -97,6 +98,44 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
         },
         "ActionIn": {"id": REQUIRED, "features": OPTIONAL},
     },
+    ("/v1/experiments/{key}", "put"): {
+        "ExperimentIn": {
+            "variations": REQUIRED,
+            **dict.fromkeys(
+                (
+                    "phase",
+                    "status",
+                    "kind",
+                    "weights",
+                    "coverage",
+                    "ranges",
+                    "hash_attribute",
+                    "fallback_attribute",
+                    "hash_version",
+                    "seed",
+                    "layer",
+                    "filters",
+                    "holdout",
+                    "condition",
+                    "prerequisites",
+                    "forced",
+                    "sticky",
+                    "bucket_version",
+                    "minimum_bucket_version",
+                    "policy",
+                    "default",
+                    "released",
+                    "analysis",
+                ),
+                OPTIONAL,
+            ),
+        },
+        "Variation": {"key": REQUIRED, "value": OPTIONAL, "name": OPTIONAL},
+        "Layer": {"name": REQUIRED, "low": OPTIONAL, "high": OPTIONAL},
+        "Prerequisite": {"key": REQUIRED, "condition": REQUIRED},
+    },
+    ("/v1/experiments/{key}/stop", "post"): {"ExperimentStop": {"released": OPTIONAL}},
+    ("/v1/flags/{key}", "put"): {"FlagIn": {"default_value": OPTIONAL, "rules": OPTIONAL}},
 }
 ANSWERS: Mapping[tuple[str, str], Mapping[str, set[str]]] = {
     ("/v1/recommend", "post"): {
@@ -108,7 +147,9 @@ ANSWERS: Mapping[tuple[str, str], Mapping[str, set[str]]] = {
             "items",
             "degraded",
             "served_by",
+            "experiment",
         },
+        "SeenVariation": {"key", "variation"},
         "Item": {"action", "propensity", "score"},
     },
     ("/v1/recommend/batch", "post"): {"RecommendBatchAnswer": {"results"}},
@@ -117,7 +158,7 @@ ANSWERS: Mapping[tuple[str, str], Mapping[str, set[str]]] = {
 }
 EVENTS = {("/v1/dead-letters", "post")}
 """What takes an event by its path."""
-TO_COME = {"PolicyIn": {"profile_features", "rules"}, "RecommendAnswer": {"experiment"}}
+TO_COME = {"PolicyIn": {"profile_features", "rules"}}
 """Fields that the design names and that a later stage brings: allowed, not yet required."""
 
 
@@ -235,7 +276,7 @@ def test_every_error_is_a_problem_detail(api: dict[str, Any]) -> None:
                 assert set(content) == {"application/problem+json"}
                 assert content["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
     problem = api["components"]["schemas"]["Problem"]
-    assert set(problem["properties"]) == {"type", "title", "status", "detail", "field"}
+    assert set(problem["properties"]) == {"type", "title", "status", "detail", "field", "errors"}
     assert set(problem["required"]) == {"type", "title", "status", "detail"}
 
 
