@@ -9,22 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from shared.experiments.exposure import Exposure
 from shared.observability.metrics import Metrics
+from shared.ports import Recorded
 from shared.storage.redis_blocks import Block, BlockWriter
 from shared.storage.redis_connection import EXPOSURES, Redis
 
 _Key = tuple[str, int, str, str]
-
-
-class Recorded(NamedTuple):
-    """What became of exposures: how many were `new` to this process, and whether Redis holds them all."""
-
-    new: int
-    held: bool
 
 
 class ExposureWriter(BlockWriter):
@@ -52,22 +45,23 @@ class ExposureWriter(BlockWriter):
         self._remembered = remembered
         self._known: OrderedDict[_Key, tuple[float, Block | None]] = OrderedDict()
 
-    async def record(self, exposures: Iterable[Exposure]) -> Recorded:
+    async def record(self, exposures: Sequence[Exposure]) -> Recorded:
         """Return once Redis holds the exposures; after `wait_s`, or at once while Redis is away, with `held` False."""
         now = asyncio.get_running_loop().time()
-        new = 0
+        new: list[bool] = []
         held = True
         waiting: list[tuple[_Key, Block]] = []
         for exposure in exposures:
             key = (exposure.experiment, exposure.phase, exposure.variation, exposure.unit)
             until, block = self._known.get(key, _UNKNOWN)
-            if until < now:
+            is_new = until < now
+            if is_new:
                 block = self.put(EXPOSURES, exposure)
-                if block is None:
+                if block is None:  # lost, so that another try is a new one
                     held = False
-                    continue
-                new += 1
-                self._remember(key, now + REMEMBER_S, block)
+                else:
+                    self._remember(key, now + REMEMBER_S, block)
+            new.append(is_new)
             if block is not None:
                 waiting.append((key, block))
         for key, block in waiting:
