@@ -23,7 +23,8 @@ TWO = (Variation("control", False), Variation("new", {"colour": "red", "size": [
 
 def experiment(**fields: Any) -> ExperimentSpec:
     """Return an experiment of a name of its own, with two variations unless said otherwise."""
-    return ExperimentSpec(**{"key": f"experiment-{next(_numbers)}", "version": 1, "variations": TWO} | fields)
+    given: dict[str, Any] = {"key": f"experiment-{next(_numbers)}", "version": 1, "variations": TWO}
+    return ExperimentSpec(**(given | fields))
 
 
 def of(stage: Stage, user: str, attribute: str = "user_id") -> str:
@@ -44,7 +45,7 @@ def test_a_user_gets_what_the_engine_says(servers: LocalServers) -> None:
     async def play(stage: Stage) -> None:
         await stage.publish(split, covered, draft, holdout)
         catalogue = Catalogue(1, [split, covered])
-        variations = Counter()
+        variations: Counter[str] = Counter()
         for number in range(300):
             user = f"user-{number}"
             told = await stage.assign(user)
@@ -98,12 +99,9 @@ def test_exposures_come_by_themselves(servers: LocalServers) -> None:
     """One or many; without a variation the user is assigned; who is not in it, and what does not run, is outside."""
     split = experiment(hash_attribute="device")
     none, stopped = experiment(coverage=0.0), experiment(status="stopped")
-    forced = experiment(forced={})
 
     async def play(stage: Stage) -> None:
-        tester = ExperimentSpec(
-            **{name: getattr(forced, name) for name in forced.__struct_fields__} | {"forced": {of(stage, "t"): "new"}}
-        )
+        tester = experiment(forced={of(stage, "t"): "new"})
         await stage.publish(split, none, stopped, tester)
         at = datetime.now(UTC) - timedelta(hours=2)
         one = {
@@ -117,7 +115,8 @@ def test_exposures_come_by_themselves(servers: LocalServers) -> None:
         assert (await post(stage, "/v1/exposures", one)).body["duplicates"] == 1
         [exposure] = await stage.exposures(split.key)
         assert (exposure.variation, exposure.unit, exposure.user) == ("new", of(stage, "d1", "device"), None)
-        assert (exposure.exposed_at, exposure.actor) == (pytest.approx(at.timestamp()), "shop")
+        assert exposure.exposed_at == pytest.approx(at.timestamp())
+        assert exposure.actor == "shop"
         batch = [
             {"experiment": split.key, "user_id": "ada", "attributes": {"device": "d2"}},
             {"experiment": none.key, "user_id": "ada"},
@@ -141,7 +140,7 @@ def test_holdouts_are_exposed_with_their_experiments(servers: LocalServers) -> N
 
     async def play(stage: Stage) -> None:
         await stage.publish(holdout, held)
-        reasons = Counter()
+        reasons: Counter[str] = Counter()
         for number in range(40):
             told = await stage.assign(f"user-{number}", held.key)
             reasons[told[held.key]["reason"]] += 1
