@@ -80,6 +80,15 @@ def route(decision: str) -> Routing:
     return Routing(microseconds / 1e6, bits >> 30 & 0xFFFFFFFF, bool(bits >> 71 & 1))
 
 
+def decided_at(decision: str) -> float:
+    """Return when the decision of an id that this system gave was made, POSIX seconds; `route` is for ids that others bring.
+
+    >>> decided_at(decision_id(7, 1_700_000_000_000_001, 99, several=True))
+    1700000000.000001
+    """
+    return (int(decision[:8] + decision[9:13], 16) << 4 | int(decision[15], 16)) / 1e6
+
+
 def _spelled(bits: int) -> str:
     text = "%032x" % bits  # noqa: UP031 - twice as fast as an f-string
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

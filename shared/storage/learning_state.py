@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import msgspec
 
 from shared.evaluation.comparison import Comparison
-from shared.identity import route
+from shared.identity import decided_at, route
 from shared.policies.ordered_kinds import orders_alike
 from shared.policies.posterior import Posterior
 from shared.storage.postgres_connection import Row
-from shared.vocabulary import Decision, PolicySpec
+from shared.vocabulary import Action, Context, Decision, PolicySpec, ServedBy
 
 
 class Learned(msgspec.Struct):
@@ -71,11 +71,58 @@ _LEARNING_FIELDS = (
 )
 
 
+class Archived(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A decision as the query `archive_decisions` takes it: what it has of its own, because reading JSON is most of what archiving costs."""
+
+    decided_at: float
+    decision_id: str
+    policy: str
+    policy_version: int
+    snapshot_version: int
+    actions: tuple[str, ...]
+    propensities: tuple[float | None, ...]
+    context: Context
+    origin: str
+    revision: str
+    actor: str
+    user_pseudonym: str | None = None
+    session_pseudonym: str | None = None
+    deferred: bool = False
+    degraded: bool = False
+    default_action: str | None = None
+    eligible: tuple[Action, ...] | None = None
+    served_by: ServedBy | None = None
+
+
+def as_archived(decision: Decision) -> Archived:
+    """Return a journalled decision as it is archived; raises `InvalidInput` where its id is none of ours."""
+    return Archived(
+        route(decision.decision_id).decided_at,
+        decision.decision_id,
+        decision.policy,
+        decision.policy_version,
+        decision.snapshot_version,
+        decision.actions,
+        decision.propensities,
+        decision.context,
+        decision.origin,
+        decision.revision,
+        decision.actor,
+        decision.user,
+        decision.session,
+        decision.deferred,
+        decision.degraded,
+        decision.default_action,
+        decision.eligible,
+        decision.served_by,
+    )
+
+
 def as_row(decision: Decision) -> Row:
     """Return what the query `archived` says of a decision, as far as it is learned from."""
     return {
         "decision_id": decision.decision_id,
-        "decided_at": route(decision.decision_id).decided_at,
+        "decided_at": decided_at(decision.decision_id),
         "policy_version": decision.policy_version,
         "actions": decision.actions,
         "context": decision.context,
@@ -88,5 +135,5 @@ def as_row(decision: Decision) -> Row:
 
 def to_open(archived: dict[str, Decision], pending: Sequence[Row]) -> list[Row]:
     """Return the decisions that may count as shown from now on, for the kinds that depend on order."""
-    rows = [{"decision_id": name, "decided_at": route(name).decided_at} for name in archived]
+    rows = [{"decision_id": name, "decided_at": decided_at(name)} for name in archived]
     return rows + [row for row in pending if row["subject"] != "feedback"]

@@ -15,7 +15,7 @@ import msgspec
 
 from shared.errors import UnknownPolicy
 from shared.evaluation.explained_variance import explained_variance
-from shared.identity import policy_key, route
+from shared.identity import policy_key
 from shared.policies.posterior import (
     Outcome,
     Posterior,
@@ -30,7 +30,7 @@ from shared.policies.posterior import (
 from shared.policies.rewards import item_delays, item_rewards
 from shared.storage.comparison import compared
 from shared.storage.decision_features import FeaturesOf
-from shared.storage.learning_state import Learned, State, as_row, is_stale, learns_alike, to_open
+from shared.storage.learning_state import Learned, State, as_archived, as_row, is_stale, learns_alike, to_open
 from shared.storage.postgres_connection import Connection, Row
 from shared.storage.postgres_ordered import NOTHING, OrderedLearning
 from shared.storage.queries import queries
@@ -167,18 +167,10 @@ class LearningTransaction:
 
     async def _archive(self, decisions: Sequence[Decision]) -> dict[str, Decision]:
         """Archive decisions and return those that are new, by id."""
-        rows = [
-            msgspec.structs.asdict(decision)
-            | {
-                "decided_at": route(decision.decision_id).decided_at,
-                "user_pseudonym": decision.user,
-                "session_pseudonym": decision.session,
-            }
-            for decision in decisions
-        ]
+        rows = [as_archived(decision) for decision in decisions]
         if not rows:
             return {}
-        for day in {int(row["decided_at"] // _DAY_S) for row in rows}:
+        for day in {int(row.decided_at // _DAY_S) for row in rows}:
             await self._connection.execute("select ensure_partition(to_timestamp(%s))", [day * _DAY_S])
         inserted = await self._rows("archive_decisions", rows=msgspec.json.encode(rows).decode())
         by_id = {decision.decision_id: decision for decision in decisions}

@@ -20,12 +20,12 @@ insert into decisions (decided_at, decision_id, policy, policy_version, snapshot
                        eligible, context, user_pseudonym, session_pseudonym, deferred, degraded, origin, revision,
                        actor, default_action, served_by)
 select to_timestamp(decided_at), decision_id, policy, policy_version, snapshot_version, actions, propensities, eligible,
-       context, user_pseudonym, session_pseudonym, deferred, degraded, origin, revision, actor, default_action,
-       case when json_typeof(served_by) = 'object' then served_by::jsonb end
+       context, user_pseudonym, session_pseudonym, coalesce(deferred, false), coalesce(degraded, false), origin, revision,
+       actor, default_action, served_by
 from json_to_recordset(%(rows)s::json) as r (
     decided_at float8, decision_id uuid, policy text, policy_version int, snapshot_version bigint, actions text[],
     propensities float8[], eligible jsonb, context jsonb, user_pseudonym text, session_pseudonym text,
-    deferred boolean, degraded boolean, origin text, revision text, actor text, default_action text, served_by json)
+    deferred boolean, degraded boolean, origin text, revision text, actor text, default_action text, served_by jsonb)
 order by decided_at, decision_id
 on conflict do nothing
 returning decision_id::text as decision_id
