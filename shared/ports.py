@@ -25,11 +25,24 @@ class Journal(Protocol):
     async def append(self, decision: Decision) -> bool:
         """Return True once the journal holds the decision, False where it will only later, if at all."""
 
-    async def append_once(self, decision: Decision, request: str, answer: bytes) -> tuple[bool, bytes | None]:
-        """Append unless `request` was answered before: (journalled, the earlier answer or None)."""
+    async def append_once(
+        self, decision: Decision, policy: str, request: str, answer: bytes
+    ) -> tuple[bool, bytes | None]:
+        """Append unless `request` to `policy` was answered before, whoever decided: (journalled, the earlier answer or None)."""
 
     async def answered(self, policy: str, request: str) -> bytes | None:
         """Return what `request` was answered with in the last five minutes, or None."""
+
+
+class Catalogues(Protocol):
+    """Where a serving process finds the newest catalogue of experiments and flags."""
+
+    def held(self) -> Catalogue:
+        """Return the catalogue that is in memory."""
+
+    @property
+    def found(self) -> bool:
+        """Tell whether it was published; an empty one is held before."""
 
 
 class Snapshots(Protocol):
@@ -53,17 +66,6 @@ class Wakes(Protocol):
 
     def exposures_due(self) -> None:
         """Say that there are exposures to archive, or that what sticks to units is not where it belongs."""
-
-
-class Catalogues(Protocol):
-    """Where a serving process finds the newest catalogue of experiments and flags."""
-
-    def held(self) -> Catalogue:
-        """Return the catalogue that is in memory."""
-
-    @property
-    def found(self) -> bool:
-        """Tell whether it was published; an empty one is held before."""
 
 
 class Recorded(NamedTuple):

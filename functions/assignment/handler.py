@@ -196,6 +196,7 @@ class Assigner:
     def _outlook_now(self) -> Outlook:
         catalogue = self._catalogues.held()
         if not self._catalogues.found:
+            self._wakes.learning_due(None)  # whoever sweeps publishes what Redis lacks
             raise NoCatalogue("no catalogue of experiments is at hand yet; take a default, or try again")
         if catalogue is not self._outlook.catalogue:
             self._outlook = Outlook.on(catalogue)

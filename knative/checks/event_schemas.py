@@ -34,6 +34,13 @@ DATA: dict[str, type[msgspec.Struct]] = {
 }
 """The structure of each type's data. A PingSource's own type has none: whoever takes it looks at no data."""
 
+CONDITIONS: dict[str, dict[str, Any]] = {
+    types.FEEDBACK_GIVEN: {
+        "oneOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in ("decision_id", "user_id")]
+    },
+}
+"""What decoders ask beside the fields of a structure."""
+
 
 def file_name(event_type: str) -> str:
     """Return the name of the file with a type's schema.
@@ -50,7 +57,9 @@ def schema(event_type: str) -> dict[str, Any]:
     for definition in made["$defs"].values():
         if "description" in definition:
             definition["description"] = inspect.cleandoc(definition["description"])
-    return {"$schema": DIALECT, "$id": f"urn:knudge:event:{event_type}", "title": f"Data of {event_type}"} | made
+    return {"$schema": DIALECT, "$id": f"urn:knudge:event:{event_type}", "title": f"Data of {event_type}"} | (
+        made | CONDITIONS.get(event_type, {})
+    )
 
 
 def written(event_type: str) -> str:

@@ -80,6 +80,7 @@ def examples(policy: str, decision: str) -> dict[str, dict[str, Any]]:
         },
         types.FEEDBACK_GIVEN: {
             "decision_id": decision, "kind": "click", "value": 1.0, "action": None, "event_id": "f", "occurred_at": at,
+            "user_id": None,
         },
         types.DECISION_LOGGED: {
             "policy": policy, "action": "a", "propensity": 0.5, "context": {}, "occurred_at": at, "actions": ["a", "b"],

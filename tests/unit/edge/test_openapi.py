@@ -41,12 +41,13 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
     ("/v1/recommend/batch", "post"): {"RecommendBatch": {"requests": REQUIRED}},
     ("/v1/feedback", "post"): {
         "FeedbackIn": {
-            "decision_id": REQUIRED,
+            "decision_id": OPTIONAL,
             "kind": REQUIRED,
             "value": OPTIONAL,
             "action": OPTIONAL,
             "event_id": OPTIONAL,
             "occurred_at": OPTIONAL,
+            "user_id": OPTIONAL,
         },
         "FeedbackBatch": {"events": REQUIRED},
     },
@@ -254,8 +255,8 @@ def test_every_error_is_a_problem_detail(api: dict[str, Any]) -> None:
                 assert set(content) == {"application/problem+json"}
                 assert content["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
         elif path.startswith("/ofrep/"):
-            for status in ("400", "404", "429", "500", "503"):
-                content = operation["responses"][status]["content"]
+            for refused in ("400", "404", "429", "500", "503"):
+                content = operation["responses"][refused]["content"]
                 assert content == {"application/json": {"schema": {"$ref": "#/components/schemas/EvaluationFailure"}}}
     problem = api["components"]["schemas"]["Problem"]
     assert set(problem["properties"]) == {"type", "title", "status", "detail", "field"}
