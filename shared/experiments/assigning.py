@@ -21,6 +21,8 @@ from shared.experiments.operators import Groups
 __all__ = ["Assignment", "Catalogue", "Evaluation", "Kept", "Preview", "PublishedCatalogue"]
 
 _NO_PREVIEW = Preview()
+_DEEPEST = 50
+"""How many prerequisites may need one another; one more counts as a circle."""
 
 
 class PublishedCatalogue(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -90,7 +92,7 @@ class Catalogue:
         `attributes`: what is known of the unit, such as its `user_id`. `pseudonym_of`: (attribute, value) -> pseudonym, called only where
         an experiment forces variations. `sticky`: what is kept for the unit's attributes; None for nothing.
         """
-        return self.assigned(key, Asked(attributes, pseudonym_of, sticky or {}, preview))
+        return self.assigned(key, Asked(attributes, pseudonym_of, sticky or {}, preview, {}))
 
     def evaluate(
         self,
@@ -101,12 +103,20 @@ class Catalogue:
         preview: Preview = _NO_PREVIEW,
     ) -> Evaluation:
         """Return what a unit gets of a flag or of an experiment, arguments as of `assign`; an unknown one gives null."""
-        return self.evaluated(key, Asked(attributes, pseudonym_of, sticky or {}, preview))
+        return self.evaluated(key, Asked(attributes, pseudonym_of, sticky or {}, preview, {}))
 
     def evaluated(self, key: str, asked: Asked) -> Evaluation:
         """Evaluate a flag or an experiment for whoever asks."""
-        if key in asked.path:
+        known = asked.known.get(key)
+        if known is not None:
+            return known
+        if key in asked.path or len(asked.path) > _DEEPEST:
             return Evaluation(key, None, "default", "cycle")
+        evaluation = self._evaluated(key, asked)
+        asked.known[key] = evaluation
+        return evaluation
+
+    def _evaluated(self, key: str, asked: Asked) -> Evaluation:
         flag = self.flags.get(key)
         if flag is not None:
             return evaluate_flag(flag, self, asked._replace(path=asked.path | {key}))
@@ -170,10 +180,13 @@ class Catalogue:
 
     def _held_out(self, experiment: CompiledExperiment, asked: Asked) -> tuple[tuple[str, int, str] | None, bool]:
         """Return the exposure of the holdout that is due, None for none, and whether the unit is kept out."""
-        holdout = self.experiments.get(experiment.spec.holdout) if experiment.spec.holdout is not None else None
+        spec = experiment.spec
+        if spec.holdout is None or spec.kind == "holdout":
+            return None, False
+        holdout = self.experiments.get(spec.holdout)
         if holdout is None or holdout.spec.kind != "holdout" or not holdout.active:
             return None, False
-        held = self.assigned(holdout.spec.key, asked)
+        held = self.assigned(spec.holdout, asked._replace(path=asked.path | {spec.key}))
         if held.variation is None:
             return None, False
         due = (held.experiment, held.phase, held.variation) if held.in_experiment else None

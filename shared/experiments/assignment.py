@@ -83,10 +83,15 @@ class Preview(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Who asks: the attributes, the names of what is kept, and the flags that are being evaluated (a second time would be a cycle)."""
+    """Who asks, and what was found out on the way.
+
+    `kept`: what sticks. `known`: what was evaluated already, which prerequisites may need many times. `path`: what is being evaluated; a
+    second time would be a circle.
+    """
 
     attributes: Mapping[str, Json]
     pseudonym_of: Callable[[str, str], str]
     kept: Kept
     preview: Preview
+    known: dict[str, Evaluation]
     path: frozenset[str] = frozenset()

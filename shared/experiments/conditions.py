@@ -10,6 +10,7 @@ texts they are. What GrowthBook does with a condition that makes no sense (an un
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from shared.experiments.coercion import kind_of, number, spelled_alike, text, truth
 from shared.experiments.experiment import Condition, Json
@@ -18,9 +19,15 @@ from shared.experiments.operators import LEAVES, Groups, Test, always, never, on
 Compiled = Callable[[Mapping[str, Json]], bool]
 """Whether attributes satisfy a condition."""
 _ABSENT = object()
+
+
+def _same_number(expected: float, value: Json) -> bool:
+    return number(value) == expected
+
+
 _EQUALITY: Mapping[str, Callable[[Json], Test]] = {
     "string": lambda expected: lambda value: value == expected if isinstance(value, str) else text(value) == expected,
-    "number": lambda expected: lambda value: number(value) == expected,
+    "number": lambda expected: partial(_same_number, number(expected)),
     "boolean": lambda expected: lambda value: value is not None and truth(value) is expected,
     "null": lambda _: lambda value: value is None,
     "array": lambda expected: lambda value: spelled_alike(value, expected),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from shared.errors import InvalidInput
-from shared.experiments.coercion import at_most, identical, is_number, kind_of, less, sort_key, text
+from shared.experiments.coercion import at_most, identical, is_number, kind_of, less, sort_key, text, truth
 from shared.experiments.experiment import Json
 from shared.experiments.patterns import compile_pattern
 
@@ -76,7 +76,7 @@ def _versions(compare: Callable[[bytes, bytes], bool]) -> Callable[[Json], Test]
 
 
 def _exists(operand: Json) -> Test:
-    if operand:
+    if truth(operand):
         return lambda value: value is not None
     return lambda value: value is None
 

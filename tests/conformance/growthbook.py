@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shared.experiments.assigning import Assignment, Evaluation
+from shared.experiments.assigning import Evaluation
 from shared.experiments.bucketing import bucket_ranges, choose, equal_weights, in_layer
 from shared.experiments.coercion import text
 from shared.experiments.conditions import compile_condition
@@ -152,7 +152,7 @@ def _run(case: list[Any]) -> tuple[object, object]:
     _, context, experiment, *expected = case
     situation = Situation(context, experiment=experiment)
     assignment = situation.assign(experiment)
-    return [assignment.value, assignment.variation is not None, _hash_used(assignment)], expected
+    return [assignment.value, assignment.variation is not None, assignment.in_experiment], expected
 
 
 def _feature(case: list[Any]) -> tuple[object, object]:
@@ -168,7 +168,11 @@ def _feature(case: list[Any]) -> tuple[object, object]:
     }
     if evaluation.source == "experiment":
         found["experimentResult"] = _result(situation, evaluation)
-        found["experiment"] = situation.experiment_of(evaluation.assignments[-1].experiment)
+        decisive = evaluation.assignments[-1]
+        leaf = situation.leaf_of(decisive.experiment) if decisive.in_experiment else {}
+        found["experiment"] = dict(situation.experiment_of(decisive.experiment)) | (
+            {"contextualBandit": leaf} if leaf else {}
+        )
     return found, expected
 
 
@@ -189,7 +193,7 @@ def _result(situation: Situation, evaluation: Evaluation) -> dict[str, Any]:
         "key": assignment.variation,
         "featureId": evaluation.key,
         "inExperiment": assignment.variation is not None,
-        "hashUsed": _hash_used(assignment),
+        "hashUsed": assignment.in_experiment,
         "variationId": variation,
         "value": assignment.value,
         "hashAttribute": assignment.hash_attribute,
@@ -200,12 +204,9 @@ def _result(situation: Situation, evaluation: Evaluation) -> dict[str, Any]:
         described["hashValue"] = assignment.hash_value
     if assignment.place is not None:
         described["bucket"] = assignment.place
+    if assignment.in_experiment:
+        described |= dict(situation.leaf_of(assignment.experiment))
     return described | {name: meta[name] for name in ("name", "passthrough") if meta.get(name)}
-
-
-def _hash_used(assignment: Assignment) -> bool:
-    """Return GrowthBook's `hashUsed`: whether the unit counts."""
-    return assignment.in_experiment
 
 
 _RUN: Mapping[str, Callable[[list[Any]], tuple[object, object]]] = {
@@ -218,6 +219,7 @@ _RUN: Mapping[str, Callable[[list[Any]], tuple[object, object]]] = {
     "run": _run,
     "feature": _feature,
     "stickyBucket": _sticky,
+    "contextualBandit": _feature,
 }
 """Group -> what runs a case of it and returns what was found and what is expected."""
 

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.experiments.assigning import Assignment, Catalogue, Evaluation, Preview
+from shared.experiments.bucketing import equal_weights
 from shared.experiments.coercion import text
+from shared.experiments.conditions import compile_condition
 from shared.experiments.experiment import ExperimentSpec, Filter, Layer, Prerequisite, Variation
 from shared.experiments.flags import FlagSpec, Rule, RulePrerequisite
 
 UNIT = "id"
 """The attribute that GrowthBook splits by unless told otherwise."""
+_NO_LEAF = -1
+"""The leaf of whoever no leaf of a bandit takes."""
 Object = Mapping[str, Any]
 
 
@@ -28,6 +32,9 @@ class Situation:
         """Write all that a context holds, and one experiment beside it, where one is given."""
         self.attributes: Object = context.get("attributes") or {}
         self._sticky = documents is not None
+        self._groups: Mapping[str, Any] = context.get("savedGroups") or {}
+        self._bandits: Object = context.get("contextualBandits") or {}
+        self._leaves: dict[str, Object] = {}
         self._written: dict[str, Object] = {}
         self._specs: dict[str, ExperimentSpec] = {}
         self._preview = _preview(context)
@@ -43,7 +50,7 @@ class Situation:
                 self._preview = Preview(self._preview.variations, pinned, self._preview.alone)
         flags = [self._flag(key, feature) for key, feature in (context.get("features") or {}).items()]
         self._preview = Preview(self._forced(context), self._preview.pinned, self._preview.alone)
-        self.catalogue = Catalogue(1, self._specs.values(), flags, context.get("savedGroups"))
+        self.catalogue = Catalogue(1, self._specs.values(), flags, self._groups)
         if self.catalogue.broken:
             raise ValueError(str(self.catalogue.broken))
 
@@ -58,6 +65,10 @@ class Situation:
     def experiment_of(self, key: str) -> Object:
         """Return the experiment that was written under a key, as GrowthBook has it."""
         return self._written[key]
+
+    def leaf_of(self, key: str) -> Object:
+        """Return what is said of the bandit whose weights an experiment has; nothing for another one."""
+        return self._leaves.get(key, {})
 
     def documents_after(self, evaluation: Evaluation) -> dict[str, Any]:
         """Return what sticks once what an evaluation wants kept is kept, of the attributes that whoever asks has."""
@@ -114,16 +125,35 @@ class Situation:
                 hash_version=rule.get("hashVersion") or 1,
                 seed=rule.get("seed") or None,
             )
-        if not rule.get("variations"):
+        variations = rule.get("contextualVariations") or rule.get("variations")
+        if not variations:
             return Rule(**who)
-        experiment = {name: rule[name] for name in _EXPERIMENT_FIELDS if name in rule} | {
-            "key": rule.get("key") or feature
-        }
+        experiment = {name: rule[name] for name in _EXPERIMENT_FIELDS if name in rule}
+        experiment |= {"key": rule.get("key") or feature, "variations": variations}
+        leaf = self._leaf(rule, len(variations))
+        if leaf is not None and leaf["leafId"] != _NO_LEAF:
+            experiment["weights"] = leaf["variationWeights"]
         key = self._write(experiment)
+        if leaf is not None:
+            self._leaves[key] = leaf
         passing = tuple(
             each.get("key") or str(i) for i, each in enumerate(rule.get("meta") or []) if each.get("passthrough")
         )
         return Rule(**who, experiment=key, pass_through=passing)
+
+    def _leaf(self, rule: Object, n: int) -> Object | None:
+        """Return what GrowthBook's SDK says of a bandit: the weights of the first leaf whose condition holds, None where there is no bandit.
+
+        It looks for the weights first and then assigns as in any experiment, and so does this.
+        """
+        bandit = self._bandits.get(rule.get("contextualBanditRef") or "")
+        if bandit is None:
+            return None
+        version = {"banditVersion": bandit["banditVersion"]} if "banditVersion" in bandit else {}
+        for leaf in bandit.get("contexts") or []:
+            if compile_condition(leaf.get("condition") or {}, self._groups)(self.attributes):
+                return {"leafId": leaf["leafId"], "variationWeights": leaf["weights"]} | version
+        return {"leafId": _NO_LEAF, "variationWeights": rule.get("weights") or equal_weights(n)} | version
 
     def _write(self, experiment: Object) -> str:
         """Keep an experiment under its key, or under one of its own where another has that key; return the key."""
