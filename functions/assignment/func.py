@@ -75,13 +75,12 @@ async def _exposures(assigner: Assigner, call: Call) -> Reply:
 
 async def _flag(assigner: Assigner, call: Call) -> Reply:
     user_id, attributes = read_request(call.body)
-    evaluated = await assigner.evaluate(user_id, attributes, call.caller, call.variables["key"])
-    return single_reply(call, evaluated.evaluations[0], degraded=evaluated.degraded)
+    return single_reply(call, await assigner.evaluate(user_id, attributes, call.caller, call.variables["key"]))
 
 
 async def _flags(assigner: Assigner, call: Call) -> Reply:
     user_id, attributes = read_request(call.body)
-    return bulk_reply(call, (await assigner.evaluate(user_id, attributes, call.caller, None)).evaluations)
+    return bulk_reply(call, await assigner.evaluate(user_id, attributes, call.caller, None))
 
 
 async def _requested(assigner: Assigner, events: list[Event]) -> Event:

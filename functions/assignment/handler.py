@@ -37,8 +37,9 @@ _DAY_S = 86_400.0
 
 
 class Evaluated(msgspec.Struct, frozen=True):
-    """What a user gets of flags and experiments, and whether that is certain and recorded."""
+    """What a user gets of flags and experiments, by which catalogue, and whether that is not certain, or not recorded."""
 
+    catalogue: Catalogue
     evaluations: list[Evaluation]
     degraded: bool
 
@@ -112,7 +113,7 @@ class Assigner:
         shown = Shown(self._clock(), self._revision, caller.name) if key is not None else None
         degraded |= not await self._follow_up(outlook, unit, assignments, None if degraded else sticky, shown)
         self._observe(assignments, started, degraded=degraded)
-        return Evaluated(evaluations, degraded)
+        return Evaluated(catalogue, evaluations, degraded)
 
     async def record(
         self, exposures: Sequence[ExposureIn], callers: Sequence[Caller], *, place: str = ""

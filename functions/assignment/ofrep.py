@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
+from functions.assignment.handler import Evaluated
 from shared.edge.decoding import decode
 from shared.edge.function import Call
 from shared.edge.http import JSON_HEADERS, Reply
@@ -25,7 +25,7 @@ from shared.edge.ofrep_contracts import (
     OfrepReason,
 )
 from shared.errors import InvalidInput, KnudgeError, NoCatalogue, Overloaded, TooLarge
-from shared.experiments.assigning import Evaluation
+from shared.experiments.assigning import Catalogue, Evaluation
 from shared.experiments.assignment import Reason
 from shared.experiments.experiment import Json
 
@@ -70,17 +70,22 @@ def read_request(body: bytes) -> tuple[str, dict[str, Json]]:
     return user_id, {name: value for name, value in context.items() if name != TARGETING_KEY}
 
 
-def single_reply(call: Call, evaluation: Evaluation, *, degraded: bool) -> Reply:
+def single_reply(call: Call, evaluated: Evaluated) -> Reply:
     """Return the answer about one flag; raises `NoFlag`."""
+    [evaluation] = evaluated.evaluations
     if evaluation.source == "unknown":
         detail = f"there is no flag and no experiment {evaluation.key!r}"
         raise NoFlag(detail, field="key")
-    return _tagged(call, _encode(_told(evaluation, degraded=degraded)))
+    told = _told(evaluation, evaluated.catalogue)
+    if evaluated.degraded:
+        told.metadata["degraded"] = True
+    return _tagged(call, _encode(told))
 
 
-def bulk_reply(call: Call, evaluations: list[Evaluation]) -> Reply:
+def bulk_reply(call: Call, evaluated: Evaluated) -> Reply:
     """Return the answer about all flags."""
-    return _tagged(call, _encode(BulkEvaluationOut([_told(each, degraded=False) for each in evaluations])))
+    told = [_told(each, evaluated.catalogue) for each in evaluated.evaluations]
+    return _tagged(call, _encode(BulkEvaluationOut(told)))
 
 
 def refusal(error: KnudgeError | None, variables: Mapping[str, str]) -> Reply:
@@ -121,25 +126,29 @@ _OTHERS: tuple[tuple[type[KnudgeError], int, ErrorCode], ...] = (
 )
 
 
-def _told(evaluation: Evaluation, *, degraded: bool) -> EvaluationOut:
+def _told(evaluation: Evaluation, catalogue: Catalogue) -> EvaluationOut:
     metadata: dict[str, str | bool | int] = {"source": evaluation.source}
-    reason: OfrepReason = "UNKNOWN"
-    if evaluation.source == "value":
-        reason = "TARGETING_MATCH"
     if evaluation.assignments:
         last = evaluation.assignments[-1]
-        if evaluation.source == "experiment" or last.experiment == evaluation.key:
-            reason = _REASONS.get(last.reason, "UNKNOWN")
-        metadata |= {
-            "experiment": last.experiment,
-            "phase": last.phase,
-            "inExperiment": last.in_experiment,
-            "reason": last.reason,
-        }
-    if degraded:
-        metadata["degraded"] = True
-    value: Any = UNSET if evaluation.value is None else evaluation.value
-    return EvaluationOut(evaluation.key, reason, evaluation.variant, metadata, value)
+        metadata["experiment"] = last.experiment
+        metadata["phase"] = last.phase
+        metadata["inExperiment"] = last.in_experiment
+        metadata["reason"] = last.reason
+    value = UNSET if evaluation.value is None else evaluation.value
+    return EvaluationOut(evaluation.key, _reason(evaluation, catalogue), evaluation.variant, metadata, value)
+
+
+def _reason(evaluation: Evaluation, catalogue: Catalogue) -> OfrepReason:
+    """Return why, in the words that OFREP has: what no rule took, and what a prerequisite kept back, is UNKNOWN."""
+    flag = catalogue.flags.get(evaluation.key)
+    if flag is None or evaluation.source == "experiment":
+        return _REASONS.get(evaluation.assignments[-1].reason, "UNKNOWN")
+    if not flag.rules:
+        return "STATIC"
+    if evaluation.source != "value":
+        return "UNKNOWN"
+    taken = next(compiled.rule for compiled in flag.rules if compiled.variant == evaluation.variant)
+    return "TARGETING_MATCH" if taken.coverage is None and taken.range is None else "SPLIT"
 
 
 def _tagged(call: Call, content: bytes) -> Reply:

@@ -60,7 +60,9 @@ def test_what_sticks_survives_new_weights_and_a_wiped_redis(own_servers: LocalSe
         assert not [row for row in rows if row["unit"] in USERS]
 
         await stage.redis.flushall()
-        answer = await stage.call("assignment", "POST", "/v1/assignments", {"user_id": "user-0", "experiments": ["sticks"]})
+        answer = await stage.call(
+            "assignment", "POST", "/v1/assignments", {"user_id": "user-0", "experiments": ["sticks"]}
+        )
         assert (answer.status, answer.body["degraded"]) == (200, True)  # what sticks is not known just now
         assert await stage.redis.keys("knudge:sticky:*") == []  # and nothing is kept in its place
         await drain(stage)
