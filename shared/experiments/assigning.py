@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,6 +24,15 @@ __all__ = ["Assignment", "Catalogue", "Evaluation", "Kept", "Preview", "Publishe
 _NO_PREVIEW = Preview()
 _DEEPEST = 50
 """How many prerequisites may need one another; one more counts as a circle."""
+_MOST_CIRCLES = 1000
+"""How often one request may come upon a circle, before whatever else it needs counts as one."""
+
+
+class _Unit(NamedTuple):
+    """What is hashed: an attribute and its value, empty where a unit lacks it."""
+
+    attribute: str
+    value: str
 
 
 class PublishedCatalogue(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -92,7 +102,7 @@ class Catalogue:
         `attributes`: what is known of the unit, such as its `user_id`. `pseudonym_of`: (attribute, value) -> pseudonym, called only where
         an experiment forces variations. `sticky`: what is kept for the unit's attributes; None for nothing.
         """
-        return self.assigned(key, Asked(attributes, pseudonym_of, sticky or {}, preview, {}))
+        return self.assigned(key, Asked(attributes, pseudonym_of, sticky or {}, preview, {}, []))
 
     def evaluate(
         self,
@@ -103,23 +113,26 @@ class Catalogue:
         preview: Preview = _NO_PREVIEW,
     ) -> Evaluation:
         """Return what a unit gets of a flag or of an experiment, arguments as of `assign`; an unknown one gives null."""
-        return self.evaluated(key, Asked(attributes, pseudonym_of, sticky or {}, preview, {}))
+        return self.evaluated(key, Asked(attributes, pseudonym_of, sticky or {}, preview, {}, []))
 
     def evaluated(self, key: str, asked: Asked) -> Evaluation:
         """Evaluate a flag or an experiment for whoever asks."""
         known = asked.known.get(key)
         if known is not None:
             return known
-        if key in asked.path or len(asked.path) > _DEEPEST:
+        if key in asked.path or len(asked.path) > _DEEPEST or len(asked.circles) > _MOST_CIRCLES:
+            asked.circles.append(key)
             return Evaluation(key, None, "default", "cycle")
+        circles = len(asked.circles)
         evaluation = self._evaluated(key, asked)
-        asked.known[key] = evaluation
+        if len(asked.circles) == circles:  # what a circle cut short would come out otherwise from elsewhere
+            asked.known[key] = evaluation
         return evaluation
 
     def _evaluated(self, key: str, asked: Asked) -> Evaluation:
         flag = self.flags.get(key)
         if flag is not None:
-            return evaluate_flag(flag, self, asked._replace(path=asked.path | {key}))
+            return evaluate_flag(flag, self, asked.onward(key))
         experiment = self.experiments.get(key)
         if experiment is None:
             return Evaluation(key, None, "default", "unknown")
@@ -134,49 +147,48 @@ class Catalogue:
         experiment = self.experiments.get(key)
         if experiment is None:
             return Assignment(key, 0, None, None, False, "unknown")
-        attribute, value = _hashed(experiment, asked.attributes)
-        forced = _forced(experiment, attribute, value, asked)
+        unit = _hashed(experiment, asked.attributes)
+        forced = _forced(experiment, unit, asked)
         if forced is not None:
-            return _given(experiment, forced, "forced", attribute, value)
+            return _given(experiment, unit, "forced", forced)
         if not experiment.active:
-            return self._inactive(experiment, attribute, value, asked)
-        draw = experiment.draw(value, asked.attributes, _kept(experiment, asked))
+            return self._inactive(experiment, unit, asked)
+        draw = experiment.draw(unit.value, asked.attributes, _kept(experiment, asked))
         if draw.variation is None:
-            return _outside(experiment, draw.reason, attribute, value, place=draw.place)
-        return self._admitted(experiment, draw, attribute, value, asked)
+            return _outside(experiment, unit, draw.reason, draw.place)
+        return self._admitted(experiment, unit, draw.variation, draw, asked)
 
     def _admitted(
-        self, experiment: CompiledExperiment, draw: Draw, attribute: str, value: str, asked: Asked
+        self, experiment: CompiledExperiment, unit: _Unit, variation: str, draw: Draw, asked: Asked
     ) -> Assignment:
         """Return what a unit gets that drew a variation: what others say of it comes after what it drew, and costs more."""
         spec = experiment.spec
-        drawn = _given(experiment, draw.variation or "", draw.reason, attribute, value)._replace(
-            in_experiment=True, place=draw.place
-        )
         holdout, stays_out = self._held_out(experiment, asked)
         if stays_out:
-            return _outside(experiment, "holdout", attribute, value, place=draw.place, holdout=holdout)
+            return _outside(experiment, unit, "holdout", draw.place, holdout)
         if draw.reason != "sticky" and not self._prerequisites_met(experiment, asked):
-            return _outside(experiment, "prerequisite", attribute, value, place=draw.place, holdout=holdout)
+            return _outside(experiment, unit, "prerequisite", draw.place, holdout)
         pinned = asked.preview.pinned.get(spec.key)
         if pinned is not None:
-            return _given(experiment, pinned, "forced", attribute, value)
+            return _given(experiment, unit, "forced", pinned)
         if asked.preview.alone:
-            return _outside(experiment, "preview", attribute, value, place=draw.place)
-        held = asked.kept.get(attribute, {}).get(experiment.sticky_key)
-        keep = (experiment.sticky_key, draw.variation or "") if spec.sticky and held != draw.variation else None
-        return drawn._replace(holdout=holdout, kept=keep)
+            return _outside(experiment, unit, "preview", draw.place)
+        keep = None
+        if spec.sticky and asked.kept.get(unit.attribute, {}).get(experiment.sticky_key) != variation:
+            keep = (experiment.sticky_key, variation)
+        value = experiment.value_of[variation]
+        return Assignment(spec.key, spec.phase, variation, value, True, draw.reason, *unit, draw.place, holdout, keep)
 
-    def _inactive(self, experiment: CompiledExperiment, attribute: str, value: str, asked: Asked) -> Assignment:
+    def _inactive(self, experiment: CompiledExperiment, unit: _Unit, asked: Asked) -> Assignment:
         spec = experiment.spec
         if spec.status != "stopped":
-            return _outside(experiment, "draft", attribute, value)
+            return _outside(experiment, unit, "draft")
         if spec.released is None:
-            return _outside(experiment, "stopped", attribute, value)
+            return _outside(experiment, unit, "stopped")
         holdout, stays_out = self._held_out(experiment, asked)
         if stays_out:
-            return _outside(experiment, "holdout", attribute, value, holdout=holdout)
-        return _given(experiment, spec.released, "released", attribute, value)._replace(holdout=holdout)
+            return _outside(experiment, unit, "holdout", None, holdout)
+        return _given(experiment, unit, "released", spec.released, holdout)
 
     def _held_out(self, experiment: CompiledExperiment, asked: Asked) -> tuple[tuple[str, int, str] | None, bool]:
         """Return the exposure of the holdout that is due, None for none, and whether the unit is kept out."""
@@ -186,7 +198,7 @@ class Catalogue:
         holdout = self.experiments.get(spec.holdout)
         if holdout is None or holdout.spec.kind != "holdout" or not holdout.active:
             return None, False
-        held = self.assigned(spec.holdout, asked._replace(path=asked.path | {spec.key}))
+        held = self.assigned(spec.holdout, asked.onward(spec.key))
         if held.variation is None:
             return None, False
         due = (held.experiment, held.phase, held.variation) if held.in_experiment else None
@@ -195,7 +207,7 @@ class Catalogue:
     def _prerequisites_met(self, experiment: CompiledExperiment, asked: Asked) -> bool:
         if not experiment.prerequisites:
             return True
-        onward = asked._replace(path=asked.path | {experiment.spec.key})
+        onward = asked.onward(experiment.spec.key)
         for prerequisite, met in experiment.prerequisites:
             parent = self.evaluated(prerequisite.key, onward)
             if parent.source == "cycle" or not met({"value": parent.value}):
@@ -203,24 +215,24 @@ class Catalogue:
         return True
 
 
-def _hashed(experiment: CompiledExperiment, attributes: Mapping[str, Json]) -> tuple[str, str]:
-    """Return the attribute that is hashed, and its value: the fallback's where a unit lacks the first and what is assigned sticks."""
+def _hashed(experiment: CompiledExperiment, attributes: Mapping[str, Json]) -> _Unit:
+    """Return what is hashed: the fallback attribute's value where a unit lacks the first and what it is assigned sticks."""
     spec = experiment.spec
     value = hash_value_of(attributes, spec.hash_attribute)
     if not value and spec.sticky and spec.fallback_attribute is not None:
         other = hash_value_of(attributes, spec.fallback_attribute)
         if other:
-            return spec.fallback_attribute, other
-    return spec.hash_attribute, value
+            return _Unit(spec.fallback_attribute, other)
+    return _Unit(spec.hash_attribute, value)
 
 
-def _forced(experiment: CompiledExperiment, attribute: str, value: str, asked: Asked) -> str | None:
+def _forced(experiment: CompiledExperiment, unit: _Unit, asked: Asked) -> str | None:
     spec = experiment.spec
     if len(experiment.keys) > 1 and spec.key in asked.preview.variations:
         return asked.preview.variations[spec.key]
-    if not spec.forced or not value or spec.status == "stopped":
+    if not spec.forced or not unit.value or spec.status == "stopped":
         return None
-    return spec.forced.get(asked.pseudonym_of(attribute, value))
+    return spec.forced.get(asked.pseudonym_of(*unit))
 
 
 def _kept(experiment: CompiledExperiment, asked: Asked) -> Mapping[str, str]:
@@ -236,22 +248,24 @@ def _kept(experiment: CompiledExperiment, asked: Asked) -> Mapping[str, str]:
 
 def _outside(
     experiment: CompiledExperiment,
+    unit: _Unit,
     reason: Reason,
-    attribute: str,
-    value: str,
-    *,
     place: float | None = None,
     holdout: tuple[str, int, str] | None = None,
 ) -> Assignment:
     spec = experiment.spec
-    return Assignment(
-        spec.key, spec.phase, None, experiment.default_value, False, reason, attribute, value, place, holdout
-    )
+    return Assignment(spec.key, spec.phase, None, experiment.default_value, False, reason, *unit, place, holdout)
 
 
-def _given(experiment: CompiledExperiment, variation: str, reason: Reason, attribute: str, value: str) -> Assignment:
+def _given(
+    experiment: CompiledExperiment,
+    unit: _Unit,
+    reason: Reason,
+    variation: str,
+    holdout: tuple[str, int, str] | None = None,
+) -> Assignment:
     """Return a variation that was not drawn; one that does not exist is none."""
     if variation not in experiment.value_of:
-        return _outside(experiment, reason, attribute, value)
-    spec = experiment.spec
-    return Assignment(spec.key, spec.phase, variation, experiment.value_of[variation], False, reason, attribute, value)
+        return _outside(experiment, unit, reason, None, holdout)
+    spec, value = experiment.spec, experiment.value_of[variation]
+    return Assignment(spec.key, spec.phase, variation, value, False, reason, *unit, None, holdout)

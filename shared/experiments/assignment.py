@@ -85,8 +85,8 @@ class Preview(NamedTuple):
 class Asked(NamedTuple):
     """Who asks, and what was found out on the way.
 
-    `kept`: what sticks. `known`: what was evaluated already, which prerequisites may need many times. `path`: what is being evaluated; a
-    second time would be a circle.
+    `kept`: what sticks. `known`: what was evaluated already, which prerequisites may need many times. `circles`: the keys that led back to
+    themselves. `path`: what is being evaluated; a second time would be a circle.
     """
 
     attributes: Mapping[str, Json]
@@ -94,4 +94,11 @@ class Asked(NamedTuple):
     kept: Kept
     preview: Preview
     known: dict[str, Evaluation]
+    circles: list[str]
     path: frozenset[str] = frozenset()
+
+    def onward(self, key: str) -> Asked:
+        """Return the same, while `key` is evaluated."""
+        return Asked(
+            self.attributes, self.pseudonym_of, self.kept, self.preview, self.known, self.circles, self.path | {key}
+        )

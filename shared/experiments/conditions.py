@@ -150,7 +150,14 @@ def _step(current: Json, part: str) -> Json:
 def _all(tests: list[Test]) -> Test:
     if len(tests) == 1:
         return tests[0]
-    return lambda value: all(test(value) for test in tests)
+
+    def together(value: Json) -> bool:
+        for test in tests:  # noqa: SIM110 - `all` of a generator takes twice the time, on the path of every request
+            if not test(value):
+                return False
+        return True
+
+    return together
 
 
 def _any(tests: list[Test]) -> Test:

@@ -11,7 +11,7 @@ from math import isclose, isfinite
 
 from shared.experiments.coercion import is_number
 from shared.experiments.condition_faults import condition_faults
-from shared.experiments.experiment import ExperimentSpec, Filter, Layer, Prerequisite
+from shared.experiments.experiment import ExperimentSpec, Filter, Json, Layer, Prerequisite
 from shared.experiments.fault import Fault, double_faults, json_faults, number_faults, range_faults, text_faults
 from shared.experiments.plan_faults import plan_faults
 
@@ -83,21 +83,15 @@ def _variation_faults(spec: ExperimentSpec) -> Iterator[Fault]:
     for index, variation in enumerate(spec.variations):
         yield from key_faults(f"variations[{index}].key", variation.key)
         yield from json_faults(f"variations[{index}].value", variation.value)
-        if spec.policy is not None and not _names_policy(variation.value):
-            yield Fault(
-                f"variations[{index}].value",
-                f'must be {{"policy": "..."}}: the experiment splits the calls of {spec.policy!r}',
-            )
+        if spec.policy is not None and not _is_decided(variation.value):
+            yield Fault(f"variations[{index}].value.policy", "must be the name of the policy that decides")
     yield from double_faults("variations[{}].key", [variation.key for variation in spec.variations])
 
 
-def _names_policy(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.keys() == {"policy"}
-        and isinstance(value["policy"], str)
-        and bool(value["policy"])
-    )
+def _is_decided(value: Json) -> bool:
+    """Return whether a variation says by which policy its calls are decided: by the one it names, or else by the one that is split."""
+    named = value.get("policy", "itself") if isinstance(value, dict) else "itself"
+    return isinstance(named, str) and bool(named)
 
 
 def _share_faults(spec: ExperimentSpec) -> Iterator[Fault]:

@@ -27,10 +27,14 @@ def fnv1a32(text: str, start: int = _OFFSET) -> int:
     >>> fnv1a32("ab") == fnv1a32("b", fnv1a32("a"))
     True
     """
+    units = text.encode() if text.isascii() else _code_units(text)
     state = start
-    for unit in text.encode() if text.isascii() else _code_units(text):
-        state = (state ^ unit) * _PRIME & _BITS
-    return state
+    paired = iter(units)
+    for first, second in zip(
+        paired, paired, strict=False
+    ):  # bits above the 32nd never reach those below: cut off every other time
+        state = ((state ^ first) * _PRIME ^ second) * _PRIME & _BITS
+    return (state ^ units[-1]) * _PRIME & _BITS if len(units) % 2 else state
 
 
 def place(seed: str, value: str, version: int) -> float | None:

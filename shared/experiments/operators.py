@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 from shared.errors import InvalidInput
 from shared.experiments.coercion import at_most, identical, is_number, kind_of, less, sort_key, text, truth
@@ -17,7 +18,7 @@ _BUILD = re.compile(r"^v|\+.*$")
 _SEPARATOR = re.compile(r"[-.]")
 _CORE = 3
 """How many parts a version without a pre-release has."""
-_PADDED = 5
+_WIDTH = 5
 
 
 def always(_value: Json) -> bool:
@@ -37,10 +38,15 @@ def padded_version(version: Json) -> bytes:
     True
     """
     given = text(version) if is_number(version) else version
-    parts = _SEPARATOR.split(_BUILD.sub("", given if isinstance(given, str) and given else "0"))
+    return _padded(given if isinstance(given, str) and given else "0")
+
+
+@lru_cache(maxsize=4096)
+def _padded(version: str) -> bytes:
+    parts = _SEPARATOR.split(_BUILD.sub("", version))
     if len(parts) == _CORE:
         parts.append("~")
-    return sort_key("-".join(part.rjust(_PADDED) if part.isascii() and part.isdigit() else part for part in parts))
+    return sort_key("-".join(part.rjust(_WIDTH) if part.isascii() and part.isdigit() else part for part in parts))
 
 
 def _equal(operand: Json) -> Test:
