@@ -111,7 +111,9 @@ def _variation_faults(variation: Variation, policy: str, policies: Mapping[str, 
     if not isinstance(variation.value, Mapping) or "policy" not in variation.value:
         return
     named = variation.value["policy"]
-    known, own = policies.get(named) if isinstance(named, str) else None, policies.get(policy)
+    if not isinstance(named, str):
+        return
+    known, own = policies.get(named), policies.get(policy)
     if known is None:
         yield f"there is no policy {named!r}"
     elif own is not None and own.has_actions and not known.has_actions:

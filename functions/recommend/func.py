@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -34,8 +35,7 @@ async def _opening(settings: Settings, metrics: Metrics) -> AsyncIterator[Recomm
     client, asking = connect(settings.redis_url), connect(settings.redis_url)
     watch = SnapshotWatch(client, settings.snapshot_poll_ms / 1000)
     catalogues = CatalogueWatch(client, settings.snapshot_poll_ms / 1000)
-    await watch.start()
-    await catalogues.start()
+    await asyncio.gather(watch.start(), catalogues.start())
     journal = JournalWriter(
         client,
         asking,

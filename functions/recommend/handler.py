@@ -55,11 +55,26 @@ class Recommender:
         self._uniform = Chooser(without_snapshot(""))
         self._logs_decisions = settings.log_level.lower() == "debug"
 
-    async def recommend(self, request: RecommendRequest, caller: Caller) -> RecommendAnswer:
-        """Return the answer to one request; the same one for the same `request_id` within five minutes."""
+    async def recommend(self, request: RecommendRequest, caller: Caller, asked: Asked | None = None) -> RecommendAnswer:
+        """Return the answer to one request; the same one for the same `request_id` within five minutes.
+
+        `asked`: who decides it, where that is known and the request is checked.
+        """
         started = perf_counter()
-        self._checks.check(request)
-        return await self._answer(request, await self._asked(request), caller, started)
+        if asked is None:
+            self._checks.check(request)
+            asked = self._plainly(request) or await self._asked(request)
+        if request.request_id is not None:
+            answer = await self._once(request, asked, caller)
+        else:
+            decision, answer = self._decide(asked, caller)
+            if not await self._journal.append(decision) or not decision.snapshot_version:
+                answer = msgspec.structs.replace(answer, degraded=True)
+        # a name that no snapshot confirms may be anything: whoever learns looks at all policies, and at what Redis lacks
+        self._wakes.learning_due(answer.policy if answer.snapshot_version else None)
+        series = self._metrics.answered_degraded if answer.degraded else self._metrics.answered
+        series.observe(perf_counter() - started)
+        return answer
 
     async def recommend_batch(self, requests: list[RecommendRequest], caller: Caller) -> list[RecommendAnswer]:
         """Return one answer per request; a fault in one of them, named by its index, refuses all before any is made."""
@@ -68,7 +83,7 @@ class Recommender:
         for at, request in enumerate(requests):
             try:
                 self._checks.check(request)
-                asked = await self._asked(request)
+                asked = self._plainly(request) or await self._asked(request)
                 eligible = eligible_of(asked.request, asked.chooser)
                 if asked.chooser is not None:
                     check_default(asked.chooser.snapshot, eligible, request.default_action, request.count)
@@ -81,8 +96,16 @@ class Recommender:
         for start in range(0, len(requests), _SIDE_BY_SIDE):  # others are answered in between
             some = slice(start, start + _SIDE_BY_SIDE)
             pairs = zip(requests[some], all_asked[some], strict=True)
-            answers += await asyncio.gather(*(self._answer(*pair, caller, perf_counter()) for pair in pairs))
+            answers += await asyncio.gather(*(self.recommend(one, caller, asked) for one, asked in pairs))
         return answers
+
+    def _plainly(self, request: RecommendRequest) -> Asked | None:
+        """Return who decides a request where that is its policy's snapshot in memory and nothing else is to be asked."""
+        chooser = self._snapshots.held(request.policy)
+        if chooser is None or chooser.snapshot.baseline is not None or self._splitter.of(request.policy) is not None:
+            return None
+        self._metrics.snapshot_hits += 1
+        return Asked(request, chooser, None)
 
     async def _asked(self, request: RecommendRequest) -> Asked:
         """Return who decides a request: its policy's snapshot, or another one's, where an experiment says so."""
@@ -93,25 +116,12 @@ class Recommender:
             self._metrics.snapshot_misses += 1
             chooser = await self._snapshots.find(request.policy)
         if chooser is None:
-            return Asked(request, None)
+            return Asked(request, None, None)
         split = self._splitter.of(request.policy)
-        asked = Asked(request, chooser) if split is None else await self._splitter.split(split, request, chooser)
+        asked = Asked(request, chooser, None) if split is None else await self._splitter.split(split, request, chooser)
         if asked.chooser is not None and asked.chooser.snapshot.baseline is not None:
             await self._find_baseline(asked.chooser)
         return asked
-
-    async def _answer(self, request: RecommendRequest, asked: Asked, caller: Caller, started: float) -> RecommendAnswer:
-        if request.request_id is not None:
-            answer = await self._once(request, asked, caller)
-        else:
-            decision, answer = self._decide(asked, caller)
-            if not await self._journal.append(decision) or not decision.snapshot_version:
-                answer = msgspec.structs.replace(answer, degraded=True)
-        # a name that no snapshot confirms may be anything: whoever learns looks at all policies, and at what Redis lacks
-        self._wakes.learning_due(answer.policy if answer.snapshot_version else None)
-        series = self._metrics.answered_degraded if answer.degraded else self._metrics.answered
-        series.observe(perf_counter() - started)
-        return answer
 
     async def _once(self, request: RecommendRequest, asked: Asked, caller: Caller) -> RecommendAnswer:
         """Decide, unless the same caller's same request was decided before, by whichever policy."""

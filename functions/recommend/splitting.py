@@ -32,7 +32,7 @@ class Asked(NamedTuple):
 
     request: RecommendRequest
     chooser: Chooser | None
-    experiment: InExperiment | None = None
+    experiment: InExperiment | None
 
 
 class Split(NamedTuple):
@@ -65,7 +65,7 @@ class Splitter:
         """Return the call as its variation has it decided."""
         for policy in split.policies:
             if self._snapshots.held(policy) is None and not await self._found(policy):
-                return Asked(request, chooser)
+                return Asked(request, chooser, None)
         attributes: dict[str, Any] = dict(request.context)
         if request.user_id is not None:
             attributes["user_id"] = request.user_id

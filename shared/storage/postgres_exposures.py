@@ -9,10 +9,12 @@ decision, or in the one that finds it activated.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+import psycopg
 
 from shared.experiments.attributes import kept_of, looked_at
 from shared.experiments.experiment import ExperimentSpec
@@ -23,11 +25,15 @@ from shared.storage.postgres_connection import Connection, Row
 from shared.storage.queries import queries
 from shared.vocabulary import Context, Decision, InExperiment
 
+_log = logging.getLogger(__name__)
 _spec = msgspec.json.Decoder(ExperimentSpec)
 
 
 async def record(connection: Connection, exposures: Iterable[Exposure]) -> int:
-    """Record exposures; return for how many variations of units they were the first. The caller opens and commits."""
+    """Record exposures; return for how many variations of units they were the first. The caller opens and commits.
+
+    One that PostgreSQL cannot store is dropped, and said so.
+    """
     firsts: dict[tuple[str, int, str, str], Exposure] = {}
     for exposure in exposures:
         key = (exposure.experiment, exposure.phase, exposure.unit, exposure.variation)
@@ -37,8 +43,25 @@ async def record(connection: Connection, exposures: Iterable[Exposure]) -> int:
     if not firsts:
         return 0
     rows = [{"user_pseudonym": one.user} | msgspec.structs.asdict(one) for one in firsts.values()]
-    cursor = await connection.execute(queries("exposures")["record"], {"rows": msgspec.json.encode(rows).decode()})
-    return sum(row["is_new"] for row in await cursor.fetchall())
+    try:
+        return await _put(connection, rows)
+    except psycopg.DataError as error:
+        _log.warning("exposures refused by PostgreSQL", extra={"knudge": {"error": str(error)}})
+    new = 0
+    for row in rows:  # one that cannot be stored harms no other
+        try:
+            new += await _put(connection, [row])
+        except psycopg.DataError as error:
+            said = {"experiment": row["experiment"], "unit": row["unit"], "error": str(error)}
+            _log.error("an exposure cannot be stored and is dropped", extra={"knudge": said})
+    return new
+
+
+async def _put(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
+    async with connection.transaction():
+        parameters = {"rows": msgspec.json.encode(rows).decode()}
+        cursor = await connection.execute(queries("exposures")["record"], parameters)
+        return sum(row["is_new"] for row in await cursor.fetchall())
 
 
 async def record_decided(connection: Connection, decisions: Iterable[Decision]) -> None:

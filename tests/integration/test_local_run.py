@@ -166,11 +166,13 @@ def test_it_starts_soon_and_says_what_to_try(local: Run) -> None:
 
 
 def test_the_printed_requests_work(local: Run) -> None:
-    """Pasted into a shell, the printed requests are answered by a decision, an accepted click and a policy."""
+    """Pasted into a shell, the printed requests are answered by a decision, an accepted click, a policy and an experiment."""
     lines = local.said.partition("\n\n  #")[2].rpartition("Ctrl-C")[0]
     answer = subprocess.run(["bash", "-e", "-c", "  #" + lines], capture_output=True, text=True, check=True)
     assert '"decision_id"' in answer.stdout
-    assert '"accepted":1' in answer.stdout.replace(" ", "")
+    assert answer.stdout.replace(" ", "").count('"accepted":1') == 2
+    assert '"experiment":{"key":"demo-kinds","variation":"thompson"}' in answer.stdout
+    assert '"experiment":{"key":"demo-kinds","variation":"greedy"}' in answer.stdout
     assert '"snapshot"' in answer.stdout
     assert "202 Accepted" in answer.stdout
     assert '"problem' not in answer.stdout

@@ -112,6 +112,44 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
         },
         "ActionIn": {"id": REQUIRED, "features": OPTIONAL},
     },
+    ("/v1/experiments/{key}", "put"): {
+        "ExperimentIn": {
+            "variations": REQUIRED,
+            **dict.fromkeys(
+                (
+                    "phase",
+                    "status",
+                    "kind",
+                    "weights",
+                    "coverage",
+                    "ranges",
+                    "hash_attribute",
+                    "fallback_attribute",
+                    "hash_version",
+                    "seed",
+                    "layer",
+                    "filters",
+                    "holdout",
+                    "condition",
+                    "prerequisites",
+                    "forced",
+                    "sticky",
+                    "bucket_version",
+                    "minimum_bucket_version",
+                    "policy",
+                    "default",
+                    "released",
+                    "analysis",
+                ),
+                OPTIONAL,
+            ),
+        },
+        "Variation": {"key": REQUIRED, "value": OPTIONAL, "name": OPTIONAL},
+        "Layer": {"name": REQUIRED, "low": OPTIONAL, "high": OPTIONAL},
+        "Prerequisite": {"key": REQUIRED, "condition": REQUIRED},
+    },
+    ("/v1/experiments/{key}/stop", "post"): {"ExperimentStop": {"released": OPTIONAL}},
+    ("/v1/flags/{key}", "put"): {"FlagIn": {"default_value": OPTIONAL, "rules": OPTIONAL}},
 }
 ANSWERS: Mapping[tuple[str, str], Mapping[str, set[str]]] = {
     ("/v1/recommend", "post"): {
@@ -123,7 +161,9 @@ ANSWERS: Mapping[tuple[str, str], Mapping[str, set[str]]] = {
             "items",
             "degraded",
             "served_by",
+            "experiment",
         },
+        "SeenVariation": {"key", "variation"},
         "Item": {"action", "propensity", "score"},
     },
     ("/v1/recommend/batch", "post"): {"RecommendBatchAnswer": {"results"}},
@@ -137,7 +177,7 @@ ANSWERS: Mapping[tuple[str, str], Mapping[str, set[str]]] = {
 }
 EVENTS = {("/v1/dead-letters", "post")}
 """What takes an event by its path."""
-TO_COME = {"PolicyIn": {"profile_features", "rules"}, "RecommendAnswer": {"experiment"}}
+TO_COME = {"PolicyIn": {"profile_features", "rules"}}
 """Fields that the design names and that a later stage brings: allowed, not yet required."""
 
 
@@ -259,7 +299,7 @@ def test_every_error_is_a_problem_detail(api: dict[str, Any]) -> None:
                 content = operation["responses"][refused]["content"]
                 assert content == {"application/json": {"schema": {"$ref": "#/components/schemas/EvaluationFailure"}}}
     problem = api["components"]["schemas"]["Problem"]
-    assert set(problem["properties"]) == {"type", "title", "status", "detail", "field"}
+    assert set(problem["properties"]) == {"type", "title", "status", "detail", "field", "errors"}
     assert set(problem["required"]) == {"type", "title", "status", "detail"}
 
 
