@@ -12,7 +12,7 @@ from time import perf_counter
 
 import msgspec
 
-from functions.assignment.unit import Outlook, Shown, Unit, exposures_of, hashed, held_out, sticking
+from functions.assignment.unit import Outlook, Shown, Unit, exposure_of, hashed, meant, sticking
 from shared.edge.assignment_contracts import (
     AssignmentAnswer,
     AssignmentOut,
@@ -139,19 +139,23 @@ class Assigner:
             unit = Unit(self._key, each.attributes, each.user_id)
             sticky, lacks = await self._sticky(outlook, unit, [each.experiment])
             assignment = _assignment_shown(outlook.catalogue, each, unit, sticky)
-            held = held_out(outlook, unit, assignment, sticky)
             exposed_at = now if each.occurred_at is None else each.occurred_at.timestamp()
+            shown = Shown(exposed_at, self._revision, caller.name)
             if assignment.in_experiment:
                 own.append(len(rows))
-            rows += exposures_of(outlook, unit, assignment, held, Shown(exposed_at, self._revision, caller.name))
-            degraded |= lacks or not await self._keep(sticking(unit, (assignment, held)))
+            kept: list[StickyAssignment] = []
+            for one in meant(outlook, unit, assignment, sticky):
+                kept += sticking(unit, one)
+                if one.in_experiment:
+                    rows.append(exposure_of(outlook, unit, one, shown))
+            degraded |= lacks or not await self._keep(kept)
         recorded = await self._journalled(rows)
         new = sum(recorded.new[at] for at in own)
         return ExposureAnswer(new, len(own) - new, len(exposures) - len(own), degraded or not recorded.held)
 
     async def _sticky(self, outlook: Outlook, unit: Unit, keys: Iterable[str]) -> tuple[Kept, bool]:
         """Return what sticks to a unit, and whether that is not to be had though it matters."""
-        units = unit.stuck_to(outlook, keys)
+        units = unit.stuck_to(outlook, keys) if outlook.sticky else {}
         if not units:
             return {}, False
         found = await self._stickies.read(units)
@@ -167,12 +171,14 @@ class Assigner:
 
         `sticky`: None where it was not to be had: nothing is kept then, lest it replace what sticks.
         """
-        held = [held_out(outlook, unit, each, sticky or {}) if each.holdout else None for each in assignments]
-        kept = [] if sticky is None else sticking(unit, [*assignments, *held])
         rows: list[Exposure] = []
-        if shown is not None:
-            for each, holdout in zip(assignments, held, strict=True):
-                rows += exposures_of(outlook, unit, each, holdout, shown)
+        kept: list[StickyAssignment] = []
+        for assignment in assignments:
+            for each in meant(outlook, unit, assignment, sticky or {}):
+                if shown is not None and each.in_experiment:
+                    rows.append(exposure_of(outlook, unit, each, shown))
+                if sticky is not None and each.kept is not None:
+                    kept += sticking(unit, each)
         if not kept:
             return not rows or (await self._journalled(rows)).held
         stuck, recorded = await asyncio.gather(self._keep(kept), self._journalled(rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -61,8 +61,6 @@ class Unit:
 
     def stuck_to(self, outlook: Outlook, keys: Iterable[str]) -> dict[str, str]:
         """Return the attributes of this unit that something may stick to, each with the pseudonym of its value."""
-        if not outlook.sticky:
-            return {}
         names = {name for key in keys for name in outlook.sticky.get(key, ())}
         values = {name: hash_value_of(self.attributes, name) for name in sorted(names)}
         return {name: self.pseudonym_of(name, value) for name, value in values.items() if value}
@@ -76,40 +74,37 @@ class Shown(msgspec.Struct, frozen=True):
     actor: str
 
 
-def exposures_of(
-    outlook: Outlook, unit: Unit, assignment: Assignment, held: Assignment | None, shown: Shown
-) -> Iterator[Exposure]:
-    """Yield the exposures that an assignment means: to its variation, and to that of its holdout (`held`)."""
-    for each in (assignment, held):
-        if each is not None and each.in_experiment and each.variation is not None:
-            yield Exposure(
-                each.experiment,
-                each.phase,
-                each.variation,
-                unit.pseudonym_of(each.hash_attribute, each.hash_value),
-                unit.user,
-                shown.exposed_at,
-                _storable(kept_of(outlook.looks[each.experiment], unit.attributes)),
-                None,
-                shown.revision,
-                shown.actor,
-            )
+def exposure_of(outlook: Outlook, unit: Unit, assignment: Assignment, shown: Shown) -> Exposure:
+    """Return the exposure to the variation of an assignment."""
+    looks = outlook.looks[assignment.experiment]
+    return Exposure(
+        assignment.experiment,
+        assignment.phase,
+        assignment.variation or "",
+        unit.pseudonym_of(assignment.hash_attribute, assignment.hash_value),
+        unit.user,
+        shown.exposed_at,
+        _storable(kept_of(looks, unit.attributes)) if looks else {},
+        None,
+        shown.revision,
+        shown.actor,
+    )
 
 
-def held_out(outlook: Outlook, unit: Unit, assignment: Assignment, sticky: Kept) -> Assignment | None:
-    """Return the assignment to the holdout, where an exposure to it is due."""
+def meant(outlook: Outlook, unit: Unit, assignment: Assignment, sticky: Kept) -> tuple[Assignment, ...]:
+    """Return an assignment, and where an exposure to its holdout is due that to the holdout."""
     if assignment.holdout is None:
-        return None
-    return outlook.catalogue.assign(assignment.holdout[0], unit.attributes, unit.pseudonym_of, sticky)
+        return (assignment,)
+    held = outlook.catalogue.assign(assignment.holdout[0], unit.attributes, unit.pseudonym_of, sticky)
+    return assignment, held
 
 
-def sticking(unit: Unit, assignments: Iterable[Assignment | None]) -> list[StickyAssignment]:
-    """Return what is to be kept of assignments."""
-    return [
-        StickyAssignment(each.hash_attribute, unit.pseudonym_of(each.hash_attribute, each.hash_value), *each.kept)
-        for each in assignments
-        if each is not None and each.kept is not None
-    ]
+def sticking(unit: Unit, assignment: Assignment) -> list[StickyAssignment]:
+    """Return what is to be kept of an assignment."""
+    if assignment.kept is None:
+        return []
+    name = unit.pseudonym_of(assignment.hash_attribute, assignment.hash_value)
+    return [StickyAssignment(assignment.hash_attribute, name, *assignment.kept)]
 
 
 def hashed(spec: ExperimentSpec, attributes: Mapping[str, Json]) -> tuple[str, str]:

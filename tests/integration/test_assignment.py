@@ -205,30 +205,30 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/exposures", b"nonsense", 400, "body"),
     ("/v1/exposures", {}, 400, "experiment"),
     ("/v1/exposures", {"experiment": "nobody", "user_id": "u"}, 400, "experiment"),
-    ("/v1/exposures", {"experiment": "draft", "user_id": "u"}, 400, "experiment"),
-    ("/v1/exposures", {"experiment": "split"}, 400, "user_id"),
-    ("/v1/exposures", {"experiment": "split", "user_id": ""}, 400, "user_id"),
-    ("/v1/exposures", {"experiment": "device", "user_id": "u"}, 400, "attributes.device"),
-    ("/v1/exposures", {"experiment": "device", "attributes": {"device": ["d"]}}, 400, "attributes.device"),
-    ("/v1/exposures", {"experiment": "split", "user_id": "u", "variation": "nothing"}, 400, "variation"),
-    ("/v1/exposures", {"experiment": "split", "user_id": "u", "variation": 1}, 400, "variation"),
-    ("/v1/exposures", {"experiment": "split", "user_id": "u", "occurred_at": "yesterday"}, 400, "occurred_at"),
-    ("/v1/exposures", {"experiment": "split", "user_id": "u", "occurred_at": "2999-01-01T00:00:00Z"}, 400, "occurred_at"),
-    ("/v1/exposures", {"experiment": "split", "user_id": "u", "occurred_at": "1969-01-01T00:00:00Z"}, 400, "occurred_at"),
-    ("/v1/exposures", {"experiment": "split", "user_id": "u", "occurred_at": "2026-01-01T00:00:00"}, 400, "occurred_at"),
-    ("/v1/exposures", {"experiment": "split", "user_id": "u", "shown": True}, 400, "shown"),
+    ("/v1/exposures", {"experiment": "bad-draft", "user_id": "u"}, 400, "experiment"),
+    ("/v1/exposures", {"experiment": "bad-split"}, 400, "user_id"),
+    ("/v1/exposures", {"experiment": "bad-split", "user_id": ""}, 400, "user_id"),
+    ("/v1/exposures", {"experiment": "bad-device", "user_id": "u"}, 400, "attributes.device"),
+    ("/v1/exposures", {"experiment": "bad-device", "attributes": {"device": ["d"]}}, 400, "attributes.device"),
+    ("/v1/exposures", {"experiment": "bad-split", "user_id": "u", "variation": "nothing"}, 400, "variation"),
+    ("/v1/exposures", {"experiment": "bad-split", "user_id": "u", "variation": 1}, 400, "variation"),
+    ("/v1/exposures", {"experiment": "bad-split", "user_id": "u", "occurred_at": "yesterday"}, 400, "occurred_at"),
+    ("/v1/exposures", {"experiment": "bad-split", "user_id": "u", "occurred_at": "2999-01-01T00:00:00Z"}, 400, "occurred_at"),
+    ("/v1/exposures", {"experiment": "bad-split", "user_id": "u", "occurred_at": "1969-01-01T00:00:00Z"}, 400, "occurred_at"),
+    ("/v1/exposures", {"experiment": "bad-split", "user_id": "u", "occurred_at": "2026-01-01T00:00:00"}, 400, "occurred_at"),
+    ("/v1/exposures", {"experiment": "bad-split", "user_id": "u", "shown": True}, 400, "shown"),
     ("/v1/exposures", {"exposures": []}, 400, "exposures"),
-    ("/v1/exposures", {"exposures": [{"experiment": "split", "user_id": "u"}, {"experiment": "nobody"}]}, 400, "exposures[1].experiment"),
-    ("/v1/exposures", {"exposures": [{"experiment": "split", "user_id": "u"}] * 1001}, 413, "exposures"),
+    ("/v1/exposures", {"exposures": [{"experiment": "bad-split", "user_id": "u"}, {"experiment": "nobody"}]}, 400, "exposures[1].experiment"),
+    ("/v1/exposures", {"exposures": [{"experiment": "bad-split", "user_id": "u"}] * 1001}, 413, "exposures"),
 ]  # fmt: skip
 
 
 def test_bad_input_is_refused_by_name(servers: LocalServers) -> None:
     """Every fault has a status and names its field, and nothing of a batch with one is taken."""
     known = [
-        experiment(key="split"),
-        experiment(key="device", hash_attribute="device"),
-        experiment(key="draft", status="draft"),
+        experiment(key="bad-split"),
+        experiment(key="bad-device", hash_attribute="device"),
+        experiment(key="bad-draft", status="draft"),
     ]
 
     async def play(stage: Stage) -> None:
@@ -238,16 +238,16 @@ def test_bad_input_is_refused_by_name(servers: LocalServers) -> None:
             assert (answer.status, answer.body.get("field")) == (status, field), (path, body, answer)
             assert answer.body["type"].startswith("urn:knudge:problem:")
             assert answer.body["detail"]
-        assert await stage.exposures("split") == []
+        assert await stage.exposures("bad-split") == []
         sealed = seal(stage.settings.server_key.encode(), "user", "ada")
         answer = await post(stage, "/v1/assignments", {"user_id": sealed})
         assert (answer.status, answer.body["field"]) == (400, "user_id")
-        given = {"experiment": "split", "user_id": sealed}
+        given = {"experiment": "bad-split", "user_id": sealed}
         answer = await post(stage, "/v1/exposures", given)
         assert (answer.status, answer.body["field"]) == (400, "variation")
         answer = await post(stage, "/v1/exposures", given | {"variation": "new"})
         assert answer.body["accepted"] == 1
-        [exposure] = await stage.exposures("split")
+        [exposure] = await stage.exposures("bad-split")
         assert exposure.unit == of(stage, "ada")
 
     run(servers, play)

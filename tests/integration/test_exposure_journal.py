@@ -56,14 +56,20 @@ def test_what_is_remembered_has_bounds(own_servers: LocalServers, monkeypatch: p
 
     async def play() -> None:
         client = connect(own_servers.redis_url)
-        written, _ = writer(client, remembered=3)
-        for unit in "abcd":
+        written, _ = writer(client, remembered=4)
+        for unit in "abcde":
             assert (await written.record([exposure(unit)])).new == [True]
-        for unit, new in (("b", False), ("d", False), ("a", True), ("b", True)):
+        for unit, new in (("c", False), ("d", False), ("e", False), ("a", True), ("b", True), ("c", True)):
             assert (await written.record([exposure(unit)])).new == [new], unit
-        monkeypatch.setattr(redis_exposures, "REMEMBER_S", 0.05)
+        assert len(written._young) + len(written._old) <= 4
+        await written.close()
+        monkeypatch.setattr(redis_exposures, "REMEMBER_S", 0.1)
+        written, _ = writer(client)
         assert (await written.record([exposure("x")])).new == [True]
-        await asyncio.sleep(0.1)
+        assert (await written.record([exposure("x")])).new == [False]
+        await asyncio.sleep(0.06)
+        assert (await written.record([exposure("y")])).new == [True]
+        await asyncio.sleep(0.06)
         assert (await written.record([exposure("x")])).new == [True]
         await written.close()
         await client.aclose()
