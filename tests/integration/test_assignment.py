@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from functions.assignment.func import door
 from functions.local.servers import LocalServers
 from shared.errors import Unavailable
+from shared.events.types import LEARNING_DUE
 from shared.experiments.assigning import Catalogue
 from shared.experiments.experiment import ExperimentSpec, Layer, Variation
 from shared.identity import seal, unit_pseudonym
+from tests.integration.test_cloudevents import sending
 from tests.stage import Answer, Stage, run
 
 _numbers = itertools.count(1)
@@ -277,6 +281,46 @@ def test_events_are_assigned_and_recorded(servers: LocalServers) -> None:
         assert (answer.status, answer.body["field"]) == (400, "variation")
 
     run(servers, play)
+
+
+def test_an_experiment_that_is_written_is_assigned_and_its_exposures_are_archived(servers: LocalServers) -> None:
+    """`control` writes, `assignment` assigns and wakes `learn`, which archives each exposure once, with its user and attributes."""
+
+    async def main() -> None:
+        async with sending(servers, wake_up_ms=20) as (stage, sink):
+            written = {
+                "variations": [{"key": "old"}, {"key": "new", "value": {"n": 1}}],
+                "condition": {"country": "DE"},
+                "forced": {"tester": "new"},
+            }
+            key = f"written-{next(_numbers)}"
+            answer = await stage.call("control", "PUT", f"/v1/experiments/{key}", written)
+            assert answer.status == 201, answer
+            assigner = await door.start()
+            async with asyncio.timeout(20):
+                while key not in assigner._catalogues.held().experiments:  # noqa: ASYNC110 - it polls, too
+                    await asyncio.sleep(0.02)
+            told = await stage.assign("ada", key, attributes={"country": "DE"})
+            assert told[key]["reason"] == "assigned"
+            for _ in range(2):
+                forced = (await stage.assign("tester", key))[key]
+                assert (forced["variation"], forced["reason"], forced["in_experiment"]) == ("new", "forced", False)
+            [(_, body), *_] = await sink.wait_for(LEARNING_DUE)
+            due = {"exposures": True}
+            assert json.loads(body) == due
+            for _ in range(2):
+                answer = await stage.event("learn", LEARNING_DUE, due)
+                assert answer.status == 204
+                [row] = stage.sql("select * from exposures where experiment = %s", key)
+                assert (row["variation"], row["user_pseudonym"]) == (told[key]["variation"], of(stage, "ada"))
+                assert (row["unit"], row["attributes"], row["phase"]) == (of(stage, "ada"), {"country": "DE"}, 1)
+                assert await stage.redis.xlen("knudge:exposures") == 0
+            counted = door.metrics.assignments.values
+            assert counted[key, told[key]["variation"], "assigned"] == 1
+            assert counted[key, "new", "forced"] == 2
+            assert door.metrics.exposures.values[key, told[key]["variation"]] == 1
+
+    asyncio.run(main())
 
 
 def test_without_redis_it_answers_from_what_it_holds(own_servers: LocalServers) -> None:

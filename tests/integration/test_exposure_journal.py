@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from functions.local.servers import LocalServers
+from functions.local.redis_server import RedisServer
 from shared.experiments.exposure import Exposure
 from shared.observability.metrics import Metrics
 from shared.storage import redis_exposures
@@ -28,11 +28,11 @@ def writer(client: Any, **changes: Any) -> tuple[ExposureWriter, Metrics]:
     return ExposureWriter(client, metrics, **given), metrics
 
 
-def test_an_exposure_is_written_once_and_read_in_order(own_servers: LocalServers) -> None:
+def test_an_exposure_is_written_once_and_read_in_order(own_redis: RedisServer) -> None:
     """What is known is not written again, also while it is under way; another variation is another exposure."""
 
     async def play() -> None:
-        client = connect(own_servers.redis_url)
+        client = connect(own_redis.url)
         written, _ = writer(client)
         both = await asyncio.gather(written.record([exposure("u")]), written.record([exposure("u")]))
         assert sorted(each.new[0] for each in both) == [False, True]
@@ -51,11 +51,11 @@ def test_an_exposure_is_written_once_and_read_in_order(own_servers: LocalServers
     asyncio.run(play())
 
 
-def test_what_is_remembered_has_bounds(own_servers: LocalServers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_remembered_has_bounds(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest of too many are forgotten, and everything after a time; both are then written again."""
 
     async def play() -> None:
-        client = connect(own_servers.redis_url)
+        client = connect(own_redis.url)
         written, _ = writer(client, remembered=4)
         for unit in "abcde":
             assert (await written.record([exposure(unit)])).new == [True]
@@ -77,18 +77,18 @@ def test_what_is_remembered_has_bounds(own_servers: LocalServers, monkeypatch: p
     asyncio.run(play())
 
 
-def test_nothing_is_lost_while_redis_is_away(own_servers: LocalServers) -> None:
+def test_nothing_is_lost_while_redis_is_away(own_redis: RedisServer) -> None:
     """Answers are degraded, a full buffer drops and counts, and what it held arrives; then nothing is degraded any more."""
 
     async def play() -> None:
-        client = connect(own_servers.redis_url)
+        client = connect(own_redis.url)
         written, metrics = writer(client, wait_s=0.1, buffer=3)
-        own_servers.redis.stop()
+        own_redis.stop()
         for unit, new in (("a", True), ("b", True), ("a", False), ("c", True), ("d", True), ("d", True)):
             recorded = await written.record([exposure(unit)])
             assert (recorded.new, recorded.held) == ([new], False), unit
         assert metrics.exposures_dropped.values[()] == 2
-        own_servers.redis.start()
+        own_redis.start()
         async with asyncio.timeout(20):
             while not (await written.record([exposure("a")])).held:  # noqa: ASYNC110 - Redis sets no event
                 await asyncio.sleep(0.05)

@@ -21,7 +21,7 @@ from tests.hosted import Hosted
 from tests.stage import Stage, run
 
 EXPERIMENT = ExperimentSpec(
-    "button", 1, (Variation("red", "red"), Variation("blue", "blue")), condition={"country": "DE"}
+    "client-button", 1, (Variation("red", "red"), Variation("blue", "blue")), condition={"country": "DE"}
 )
 FLAGS = (
     FlagSpec("bool", 1, default_value=True),
@@ -37,14 +37,14 @@ GERMAN = EvaluationContext("ada", {"country": "DE", "plan": {"name": "pro"}})
 
 
 @pytest.fixture
-def client(own_servers: LocalServers) -> Iterator[OpenFeatureClient]:
+def client(servers: LocalServers) -> Iterator[OpenFeatureClient]:
     """Serve the flags, and give a client for them."""
 
     async def publish(stage: Stage) -> None:
         await stage.publish(EXPERIMENT, flags=FLAGS)
 
-    run(own_servers, publish)
-    with Hosted("assignment", own_servers) as hosted:
+    run(servers, publish)
+    with Hosted("assignment", servers) as hosted:
         provider = OFREPProvider(f"http://127.0.0.1:{hosted.port}")
         api.set_provider(provider)
         try:
@@ -54,7 +54,7 @@ def client(own_servers: LocalServers) -> Iterator[OpenFeatureClient]:
             provider.session.close()
 
 
-def test_the_client_gets_every_type_of_value(client: OpenFeatureClient, own_servers: LocalServers) -> None:
+def test_the_client_gets_every_type_of_value(client: OpenFeatureClient, servers: LocalServers) -> None:
     """Values of all types, variants and reasons arrive; the caller's default where there is no value; exposures are journalled."""
     for details, value in (
         (client.get_boolean_details("bool", False, GERMAN), True),
@@ -73,19 +73,19 @@ def test_the_client_gets_every_type_of_value(client: OpenFeatureClient, own_serv
     seen = set()
     for number in range(30):
         user = f"user-{number}"
-        meant = catalogue.assign("button", {"user_id": user, "country": "DE"}, lambda _, value: value)
-        shown = client.get_string_details("button", "", EvaluationContext(user, {"country": "DE"}))
+        meant = catalogue.assign("client-button", {"user_id": user, "country": "DE"}, lambda _, value: value)
+        shown = client.get_string_details("client-button", "", EvaluationContext(user, {"country": "DE"}))
         assert (shown.value, shown.variant, shown.reason) == (meant.value, meant.variation, Reason.SPLIT)
-        assert shown.flag_metadata["experiment"] == "button"
+        assert shown.flag_metadata["experiment"] == "client-button"
         seen.add(shown.value)
     assert seen == {"red", "blue"}
-    outside = client.get_string_details("button", "", EvaluationContext("ada", {"country": "AT"}))
+    outside = client.get_string_details("client-button", "", EvaluationContext("ada", {"country": "AT"}))
     assert (outside.value, outside.reason) == ("red", Reason.UNKNOWN)
 
     async def play(stage: Stage) -> None:
-        assert len(await stage.exposures("button")) == 30
+        assert len(await stage.exposures("client-button")) == 30
 
-    run(own_servers, play)
+    run(servers, play)
 
 
 def test_the_client_understands_every_error(client: OpenFeatureClient) -> None:

@@ -75,10 +75,18 @@ def test_what_sticks_survives_new_weights_and_a_wiped_redis(own_servers: LocalSe
         await stage.publish(sticky(weights=(1.0, 0.0), bucket_version=2, minimum_bucket_version=2))
         assert set((await told(stage)).values()) == {(None, "bucket_version")}
 
+        await stage.publish(sticky(), sticky(key="plain", sticky=False))
+        own_servers.redis.stop()
+        for key, degraded in (("plain", False), ("sticks", True)):  # what does not stick asks nobody
+            body = {"user_id": "ada", "experiments": [key], "expose": False}
+            answer = await stage.call("assignment", "POST", "/v1/assignments", body)
+            assert (answer.status, answer.body["degraded"]) == (200, degraded)
+        own_servers.redis.start()
+
     run(own_servers, play)
 
 
-def test_a_fallback_attribute_follows_the_user(own_servers: LocalServers) -> None:
+def test_a_fallback_attribute_follows_the_user(servers: LocalServers) -> None:
     """A visitor keeps the variation of the device on logging in, and a device of another user's does not move that user."""
 
     async def play(stage: Stage) -> None:
@@ -101,20 +109,4 @@ def test_a_fallback_attribute_follows_the_user(own_servers: LocalServers) -> Non
         [count] = stage.sql("select count(*) from sticky_assignments where attribute in ('account', 'device')")
         assert count["count"] == 40
 
-    run(own_servers, play)
-
-
-def test_what_does_not_stick_asks_nobody(own_servers: LocalServers) -> None:
-    """With Redis away a plain experiment is answered as certainly as before, where nobody is exposed; a sticky one is degraded."""
-
-    async def play(stage: Stage) -> None:
-        await drain(stage)
-        await stage.publish(sticky(), sticky(key="plain", sticky=False))
-        own_servers.redis.stop()
-        for key, degraded in (("plain", False), ("sticks", True)):
-            body = {"user_id": "ada", "experiments": [key], "expose": False}
-            answer = await stage.call("assignment", "POST", "/v1/assignments", body)
-            assert (answer.status, answer.body["degraded"]) == (200, degraded)
-        own_servers.redis.start()
-
-    run(own_servers, play)
+    run(servers, play)
