@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start conformance spread bench-assigning oracles bench-evaluation bench-policies image image-test bench-experiments oracles-experiments e2e oracles-javascript clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start conformance spread bench-assigning oracles bench-evaluation bench-policies image image-test bench-experiments oracles-experiments e2e oracles-javascript bench-judgement clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -107,8 +107,14 @@ build/oracles/.installed: tests/oracles/requirements.txt
 	build/oracles/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-oracles-experiments: build/oracles-experiments/.installed ## the same of the experiments' statistics: gbstats, statsmodels (ORACLES=--write keeps new ones)
+oracles-experiments: build/oracles-experiments/.installed build/oracles-bounds/.installed ## the same of the experiments' statistics: gbstats, statsmodels, ssrm-test, spotify-confidence, gsdesign (ORACLES=--write keeps new ones)
 	OPENBLAS_NUM_THREADS=1 build/oracles-experiments/bin/python -m tests.oracles.experiments $(ORACLES)
+	OPENBLAS_NUM_THREADS=1 build/oracles-bounds/bin/python -m tests.oracles.bounds $(ORACLES)
+
+build/oracles-bounds/.installed: tests/oracles/bounds.txt
+	$(PYTHON) -m venv build/oracles-bounds
+	build/oracles-bounds/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 build/oracles-experiments/.installed: tests/oracles/experiments.txt
 	$(PYTHON) -m venv build/oracles-experiments
@@ -117,6 +123,9 @@ build/oracles-experiments/.installed: tests/oracles/experiments.txt
 
 bench-experiments: $(STAMP) ## error rates and power of the experiments' tests, 2,000 simulated experiments a world (minutes)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.performance.experiments
+
+bench-judgement: $(STAMP) ## error rates of sample-ratio and group sequential tests, and coverage where a bandit assigned (about 20 minutes)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.performance.judgement
 
 bench-policies: $(STAMP) build/peers/.installed ## the default contextual policy beside Vowpal Wabbit and MABWiser, with its speed (an hour)
 	$(BIN)/python -m tests.performance.policies
