@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start bench-analysis conformance spread bench-assigning oracles bench-evaluation bench-policies image image-test bench-experiments bench-judgement oracles-experiments e2e clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start bench-analysis conformance spread bench-assigning oracles bench-evaluation bench-policies image image-test bench-experiments oracles-experiments e2e oracles-javascript bench-judgement clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -100,6 +100,10 @@ bench-assigning: $(STAMP) ## assignments per second on one core, beside the hash
 
 oracles: build/oracles/.installed ## compare the kept numbers of obp and MABWiser with what they compute (ORACLES=--write keeps new ones; downloads 2.3 GB)
 	OPENBLAS_NUM_THREADS=1 build/oracles/bin/python -m tests.oracles.write $(ORACLES)
+
+oracles-javascript: $(STAMP) ## compare the kept numbers of GrowthBook's JavaScript with what it computes (Node.js and npm)
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/javascript @growthbook/growthbook@1.8.0
+	$(BIN)/python -m tests.oracles.javascript build/javascript/node_modules/@growthbook/growthbook
 
 build/oracles/.installed: tests/oracles/requirements.txt
 	$(PYTHON) -m venv build/oracles

@@ -66,8 +66,11 @@ class Experimenters:
         return self._out(stored), stored.spec.version == 1
 
     async def stop(self, key: str, released: str | None, caller: Caller) -> ExperimentOut:
-        """Stop an experiment; raises `UnknownExperiment`, `InvalidInput`."""
-        stored, changed = await self._store.stop(key, released, caller.name)
+        """Stop an experiment and release a variation to everybody, None for none.
+
+        Raises `UnknownExperiment`, `InvalidInput` where the variation cannot be released.
+        """
+        stored, changed = await self._store.stop(key, released, caller.name, _check_release)
         if changed:
             await self._publish()
         return self._out(stored)
@@ -164,6 +167,10 @@ class Experimenters:
         said: dict[str, Any] = {field: getattr(spec, field) for field in spec.__struct_fields__}
         said["forced"] = {sealed(self._key, kind, held): variation for held, variation in spec.forced.items()}
         return ExperimentOut(active=stored.active, actor=stored.actor, created_at=stored.created_at.isoformat(), **said)
+
+
+def _check_release(stopped: ExperimentSpec, written: Written) -> None:
+    _refuse([*experiment_faults(stopped), *faults_beside(stopped, written)])
 
 
 def _refuse(faults: list[Fault]) -> None:

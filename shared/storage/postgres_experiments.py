@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from shared.errors import InvalidInput, UnknownExperiment, UnknownFlag
+from shared.errors import UnknownExperiment, UnknownFlag
 from shared.experiments.assigning import PublishedCatalogue
 from shared.experiments.experiment import ExperimentSpec
 from shared.experiments.flags import FlagSpec
@@ -82,20 +82,26 @@ class ExperimentStore:
             spec = make(await self._written(lent))
             return await self._insert(lent, key, spec, actor)
 
-    async def stop(self, key: str, released: str | None, actor: str) -> tuple[StoredExperiment, bool]:
+    async def stop(
+        self,
+        key: str,
+        released: str | None,
+        actor: str,
+        check: Callable[[ExperimentSpec, Written], None] | None = None,
+    ) -> tuple[StoredExperiment, bool]:
         """Stop an experiment and release a variation to everybody, None for none; return it and whether that changed anything.
 
-        Raises `UnknownExperiment` (field `key`), `InvalidInput` (field `released`) for a variation that it does not have.
+        `check`: is given what would be released, and all that stands beside it; what it raises is passed on. Raises
+        `UnknownExperiment` (field `key`).
         """
         async with connection(self._pool) as lent, lent.transaction():
-            await self._rows(lent, "lock_catalogue")
+            written = await self._written(lent)
             known = await self._read(lent, key, None)
-            spec = known.spec
-            if released is not None and all(variation.key != released for variation in spec.variations):
-                raise InvalidInput(f"{key!r} has no variation {released!r}", field="released")
-            if spec.status == "stopped" and spec.released == released:
+            if (known.spec.status, known.spec.released) == ("stopped", released):
                 return known, False
-            stopped = msgspec.structs.replace(spec, status="stopped", released=released)
+            stopped = msgspec.structs.replace(known.spec, status="stopped", released=released)
+            if check is not None and released is not None:
+                check(stopped, written)
             return await self._insert(lent, key, stopped, actor), True
 
     async def read(self, key: str, version: int | None = None) -> StoredExperiment:

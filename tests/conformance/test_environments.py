@@ -14,7 +14,7 @@ from functions.feedback import func as feedback
 from functions.learn import func as learn
 from tests.conformance.rendering import ENVIRONMENTS, ROOT, rendered
 
-FUNCTIONS = ("recommend", "feedback", "learn", "control", "analyse")
+FUNCTIONS = ("assignment", "recommend", "feedback", "learn", "control", "analyse")
 OF_TRAINING_IMAGE = {"analyse"}
 """What is served from the image that jobs are run from: it needs what nothing else that serves carries."""
 PREPARE = "knudge.dev/phase"
@@ -101,12 +101,12 @@ def test_connections_to_postgresql_are_as_the_manual_says(environment: str) -> N
 
 
 def test_what_callers_wait_for_survives_a_node() -> None:
-    """In staging and production two or more pods of `recommend` and `feedback` stay, with a budget; others go to zero."""
+    """In staging and production two or more pods of `recommend`, `assignment` and `feedback` stay, with a budget; others go to zero."""
     for environment, least in (("staging", 2), ("prod", 3)):
         there = objects(environment)
         for name in FUNCTIONS:
             annotations = service(environment, name)["spec"]["template"]["metadata"]["annotations"]
-            waited_for = name in {"recommend", "feedback"}
+            waited_for = name in {"recommend", "assignment", "feedback"}
             assert int(annotations[f"{SCALE}/min-scale"]) == (least if waited_for else 0)
             assert (("policy/PodDisruptionBudget", name) in there) == waited_for
 

@@ -232,6 +232,8 @@ def test_a_policy_is_split_by_one_experiment_at_a_time(servers: LocalServers) ->
         withdrawn = await stage.call("control", "POST", f"/v1/experiments/{first}/stop")
         assert (withdrawn.body["released"], withdrawn.body["version"]) == (None, 3)
         assert (await put(stage, draft, **body)).status == 200
+        late = await stage.call("control", "POST", f"/v1/experiments/{first}/stop", {"released": "a"})
+        assert draft in faults(late)["policy"]
 
     run(servers, play)
 
@@ -287,7 +289,7 @@ def test_what_was_stopped_runs_again_in_a_new_phase_only(servers: LocalServers) 
         again = await stage.call("control", "POST", f"/v1/experiments/{key}/stop")
         assert again.body == stopped.body
         wrong = await stage.call("control", "POST", f"/v1/experiments/{key}/stop", {"released": "nothing"})
-        check_problem(wrong, 400, "invalid-input", "released")
+        assert set(faults(wrong)) == {"released"}
         assert set(faults(await put(stage, key, seed="mine-alone"), 409, "conflict")) == {"status"}
         assert set(faults(await put(stage, key, seed="mine-alone", phase=2))) == {"seed"}
         assert (await written(stage, key, phase=2))["status"] == "running"
