@@ -119,6 +119,12 @@ class NotBootstrapped(KnudgeError):
     slug = "not-bootstrapped"
 
 
+class NoCatalogue(KnudgeError):
+    """No catalogue of experiments is at hand."""
+
+    slug = "no-catalogue"
+
+
 class Unavailable(KnudgeError):
     """A store does not answer."""
 

@@ -1,4 +1,4 @@
-"""The other journal that `learn` drains: who was shown which variation of an experiment."""
+"""The other journals that `learn` drains: who was shown which variation of an experiment, and what is to stick to whom."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from shared.storage.postgres_connection import Pool, connection
 from shared.storage.postgres_exposures import record
 from shared.storage.redis_connection import Redis
 from shared.storage.redis_drain import read_exposures, trim_exposures
+from shared.storage.sticky_upkeep import keep_up_sticky
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class ExposureDrain:
             await trim_exposures(self._client, portion.last)
             if not portion.more:
                 break
+        await keep_up_sticky(self._pool, self._client)
         if new:
             _log.info("exposures recorded", extra={"knudge": {"exposures": new}})
         return new

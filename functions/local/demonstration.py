@@ -100,6 +100,11 @@ def requests_to_try(url: str) -> str:
   curl -s {url}/v1/feedback -H 'content-type: application/json' \\
     -d '{{"user_id": "grace", "kind": "purchase", "value": 12.5}}'
 
+  # what she gets of all experiments, and of one as OpenFeature asks for it
+  curl -s {url}/v1/assignments -H 'content-type: application/json' -d '{{"user_id": "grace"}}'
+  curl -s {url}/ofrep/v1/evaluate/flags/{EXPERIMENT} -H 'content-type: application/json' \\
+    -d '{{"context": {{"targetingKey": "grace"}}}}'
+
   # the experiment as it was written
   curl -s {url}/v1/experiments/{EXPERIMENT}
 """

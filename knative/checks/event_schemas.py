@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from shared.edge import contracts, learning_contracts
+from shared.edge import assignment_contracts, contracts, learning_contracts
 from shared.events import types
 
 FOLDER = Path(__file__).resolve().parents[2] / "eventing/schemas"
@@ -24,6 +24,9 @@ DATA: dict[str, type[msgspec.Struct]] = {
     types.RECOMMENDATION_MADE: contracts.RecommendAnswer,
     types.FEEDBACK_GIVEN: contracts.FeedbackIn,
     types.DECISION_LOGGED: contracts.LoggedDecision,
+    types.ASSIGNMENT_REQUESTED: assignment_contracts.AssignmentRequest,
+    types.ASSIGNMENT_MADE: assignment_contracts.AssignmentMade,
+    types.EXPOSURE_RECORDED: assignment_contracts.ExposureIn,
     types.LEARNING_DUE: learning_contracts.LearningDue,
     types.TRAINING_REQUESTED: learning_contracts.TrainingRequested,
     types.TRAINING_FINISHED: learning_contracts.TrainingFinished,

@@ -27,6 +27,7 @@ STATUSES: Mapping[type[errors.KnudgeError], int] = {
     errors.NotKept: 409,
     errors.TooLarge: 413,
     errors.NotBootstrapped: 503,
+    errors.NoCatalogue: 503,
     errors.Unavailable: 503,
     errors.SinkUnavailable: 503,
     errors.Overloaded: 503,

@@ -230,7 +230,7 @@ def test_the_learner_takes_the_sweep(local: Run) -> None:
 def test_one_address_serves_every_function(local: Run) -> None:
     """The index names the functions, each is ready, and one document describes all routes."""
     _, index = local.call("GET", "/")
-    assert set(index["functions"]) == {"recommend", "feedback", "control", "learn"}
+    assert set(index["functions"]) == {"recommend", "assignment", "feedback", "control", "learn"}
     for name in index["functions"]:
         assert local.call("GET", f"/functions/{name}/health/ready")[0] == 200
     assert local.call("GET", "/health/ready")[0] == 200

@@ -27,6 +27,7 @@ TYPES = {
         "No snapshot is at hand and the request names no actions to choose among",
         503,
     ),
+    "NoCatalogue": ("no-catalogue", "No catalogue of experiments is at hand", 503),
     "Unavailable": ("unavailable", "A store does not answer", 503),
     "Overloaded": ("overloaded", "More requests are waiting than this process takes", 503),
 }
@@ -96,6 +97,7 @@ def test_a_poison_event_is_not_tried_again(error: type[errors.KnudgeError]) -> N
     reply = problem_reply(error("what happened"), of_event=True)
     may_work_later = error in {
         errors.NotBootstrapped,
+        errors.NoCatalogue,
         errors.Unavailable,
         errors.SinkUnavailable,
         errors.Overloaded,
