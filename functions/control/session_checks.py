@@ -8,10 +8,8 @@ from shared.edge.contracts import PolicyIn
 from shared.edge.decoding import Bounds
 from shared.errors import InvalidInput
 from shared.policies.ordered_kinds import LEARNERS, learner_named
-from shared.policies.state_checks import check_state, has_states
+from shared.policies.state_checks import LARGEST_STEERING, MOST_VISITS, check_state, has_states
 
-LARGEST_STEERING = 100.0
-MOST_VISITS = 1e9
 LONGEST_TIMEOUT_S = 7 * 86_400.0
 
 

@@ -49,6 +49,18 @@ def doubts_about_weights(rewards: Floats, weights: Floats) -> Iterator[str]:
         )
 
 
+def doubts_about_products(weights: Floats) -> Iterator[str]:
+    """Say from where on the weights of sequences, shape (n_rows, n_steps), products of ever more ratios, rest on too few rows."""
+    effective = [effective_sample_size(column) for column in weights.T]
+    least = LEAST_EFFECTIVE_ROWS
+    beyond = next((at for at, number in enumerate(effective) if number < least), None)
+    if beyond:  # where it is the first step already, the length is not to blame
+        yield (
+            f"weights multiply from choice to choice: after {beyond} they count as {effective[beyond - 1]:,.0f} rows, after all "
+            f"{len(effective)} as {effective[-1]:,.0f}: what comes late in a sequence is hardly known"
+        )
+
+
 def doubts_about_rows(decisions: LoggedDecisions) -> Iterator[str]:
     """Say what is missing in the rows themselves: propensities, and actions that the target takes."""
     if decisions.left_out:

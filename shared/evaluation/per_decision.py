@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import InvalidInput
+from shared.evaluation.doubts import doubts_about_products
 from shared.evaluation.estimate_of_terms import estimate_of_terms
 from shared.evaluation.logged_sequences import LoggedSequences
 from shared.evaluation.value_estimate import CONFIDENCE, ValueEstimate
@@ -25,13 +26,15 @@ def per_decision(
     logged: LoggedSequences, confidence: float = CONFIDENCE, discount: float = 1.0, name: str = "per_decision"
 ) -> ValueEstimate:
     """Estimate the target's value, the discounted sum of rewards. `discount`: gamma in (0, 1]. Raises `InvalidInput`."""
+    weights = prefix_weights(logged)
     return estimate_of_terms(
         name,
         per_decision_terms(logged, discount),
         logged.totals,
-        prefix_weights(logged)[:, -1],
+        weights[:, -1],
         confidence,
         bounds=logged.bounds_of_terms(),
+        warnings=tuple(doubts_about_products(weights)),
     )
 
 

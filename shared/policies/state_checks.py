@@ -1,4 +1,4 @@
-"""Whether the cells of a state can be what a policy tells states apart by."""
+"""Whether the cells of a state can be what a policy tells states apart by, and how far it may be steered by that."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ MOST_STATES = 100_000
 """How many states a policy may tell apart; only those that are visited take room."""
 MOST_CELLS = 500
 """The same for the cells of all features together, where they add up."""
+LARGEST_STEERING = 100.0
+MOST_VISITS = 1e9
+"""How many samples of a state `Steering.minimum_visits` may ask for."""
 
 
 def has_states(learner: OrderedLearner | None) -> bool:

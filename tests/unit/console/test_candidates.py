@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from functions.console.candidates import Candidate, candidates
+from functions.console.candidate import Candidate
+from functions.console.candidates import candidates
 from functions.console.decided_items import DecidedItem
 from functions.console.failure import ConsoleFailure
 from functions.console.model_columns import HASHED, Columns
@@ -70,7 +71,7 @@ def test_a_kind_looks_at_features_where_it_must_or_is_told() -> None:
         ("kind=", "write it as"),
         ("kind=thompson,kind=ucb1", "kind stands twice"),
         ("kind=best", "kind must be one of"),
-        ("kind=q_learning", "learns in a stored order"),
+        ("kind=q_learning", "the policy has no state: give one by --state"),
         ("kind=lin_ucb,features=no", "kind must be one of"),
         ("kind=thompson,features=some", "features must be yes or no"),
         ("kind=thompson,epsilon=0.1", "thompson takes prior_alpha"),
