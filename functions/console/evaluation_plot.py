@@ -56,10 +56,12 @@ def _draw_estimates(axis: Axes, report: Report, best: list[Judged], styles: dict
 
 
 def _draw_curves(axis: Axes, report: Report, best: list[Judged], styles: dict[str, tuple[str, str]]) -> None:
-    axis.plot(report.places, report.logged_curve, color=_LOGGED, linewidth=1.0, linestyle="--", label="as logged")
+    axis.plot(
+        report.places, report.logged_curve, color=_LOGGED, linewidth=1.0, linestyle="--", label="as logged", zorder=3
+    )
     for each in list(reversed(best))[:_MOST_CURVES]:
         if len(each.curve) == len(report.places):
             colour, dashes = styles[each.name]
             axis.plot(report.places, each.curve, color=colour, linestyle=dashes, linewidth=1.4, label=each.name)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=7, frameon=False)
+    axis.legend(fontsize=7, framealpha=0.85, edgecolor="none")

@@ -1,13 +1,14 @@
 """What an evaluation by sessions says: a row is a session, and its reward the sum of all its decisions' rewards, undiscounted.
 
-The estimate shown is self-normalised per-decision importance weighting; per-decision weighting stands beside it, and fitted-Q evaluation where
-the policy tells states apart. Where importance weights do not exist, fitted-Q evaluation is all there is.
+The estimate shown is weighted doubly robust where the policy tells states apart, self-normalised per-decision importance weighting where it does not;
+per-decision weighting stands beside it, and fitted-Q evaluation where there are states. Where importance weights do not exist, that is all there is.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,16 @@ from functions.console.evaluation_report import (
 )
 from functions.console.failure import ConsoleFailure
 from shared.errors import InvalidInput
+from shared.evaluation.cell_forecasts import cell_forecasts
+from shared.evaluation.cell_transitions import CellTransitions
 from shared.evaluation.fitted_q_evaluation import fitted_q_evaluation
 from shared.evaluation.logged_sequences import LoggedSequences
 from shared.evaluation.paired_difference import paired_difference
 from shared.evaluation.per_decision import per_decision, per_decision_terms
+from shared.evaluation.per_decision_doubly_robust import (
+    per_decision_doubly_robust,
+    per_decision_doubly_robust_terms,
+)
 from shared.evaluation.per_decision_self_normalised import (
     per_decision_self_normalised,
     per_decision_self_normalised_terms,
@@ -42,6 +49,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 _UNDISCOUNTED = 1.0
+_LEAST_FOR_A_MODEL = 30
 _WEIGHING = (per_decision_self_normalised, per_decision)
 _TERMS: Mapping[str, Callable[[LoggedSequences], Floats]] = {
     "per_decision_self_normalised": per_decision_self_normalised_terms,
@@ -68,19 +76,17 @@ def judge_sessions(
         message = "no session of this span can be judged: " + (reasons(left_out) or "there is none")
         raise ConsoleFailure(message, field="from")
     why = "only the beginnings of sessions are judged" if is_cut else log.no_transitions()
-    forecasts = list(_forecasts(log, kept)) if why is None else []
+    transitions = log.transitions(kept) if why is None else repeat(None)
     if log.can_be_weighed(kept):
         judged = [
-            _weighed(one.name, sequences, tuple(forecast))
-            for one, sequences, forecast in zip(
-                candidates, log.sequences(kept), forecasts or repeat(()), strict=bool(forecasts)
-            )
+            _weighed(one.name, sequences, steps)
+            for one, sequences, steps in zip(candidates, log.sequences(kept), transitions, strict=False)
         ]
-    elif not forecasts:
+    elif why is not None:
         message = f"sessions were decided with an exploration floor of 0: importance weights say nothing; and fitted-Q evaluation is not to be had: {why}"
         raise ConsoleFailure(message, field="policy")
     else:
-        judged = [_forecast(one.name, forecast) for one, forecast in zip(candidates, forecasts, strict=True)]
+        judged = [_forecast(one.name, steps) for one, steps in zip(candidates, transitions, strict=False)]
         notes = [*notes, "sessions were decided with an exploration floor of 0: importance weights do not exist"]
     totals = log.totals(kept)
     places = places_of(len(totals))
@@ -100,25 +106,30 @@ def judge_sessions(
     )
 
 
-def _weighed(name: str, sequences: LoggedSequences, forecast: Sequence[ValueEstimate]) -> Judged:
-    """Judge one candidate by its weights, `forecast` beside them."""
-    estimates = (*that_apply(_WEIGHING, sequences), *forecast)
+def _weighed(name: str, sequences: LoggedSequences, transitions: CellTransitions | None) -> Judged:
+    """Judge one candidate by its weights, and by what can be forecast from `transitions`."""
+    estimates = [*that_apply(_WEIGHING, sequences)]
     terms = _TERMS[estimates[0].estimator](sequences)
+    if transitions is not None and len(sequences.rewards) >= _LEAST_FOR_A_MODEL:
+        with suppress(InvalidInput):  # the regressions do not settle, or all weights of a step are zero
+            forecasts = cell_forecasts(transitions)
+            estimates.insert(0, per_decision_doubly_robust(sequences, *forecasts, CONFIDENCE))
+            terms = per_decision_doubly_robust_terms(sequences, *forecasts)
+    estimates += _fitted(transitions)
     curve = curve_of(terms, places_of(len(terms)))
-    return Judged(name, estimates[0], estimates, paired_difference(terms, sequences.totals), curve)
+    return Judged(name, estimates[0], tuple(estimates), paired_difference(terms, sequences.totals), curve)
 
 
-def _forecast(name: str, forecast: Sequence[ValueEstimate]) -> Judged:
-    if not forecast:
+def _forecast(name: str, transitions: CellTransitions | None) -> Judged:
+    estimates = _fitted(transitions)
+    if not estimates:
         message = f"{name}: fitted-Q evaluation does not settle, and importance weights do not exist"
         raise ConsoleFailure(message, field="from")
-    return Judged(name, forecast[0], tuple(forecast), None, ())
+    return Judged(name, estimates[0], tuple(estimates), None, ())
 
 
-def _forecasts(log: SessionLog, kept: Mask) -> Iterator[list[ValueEstimate]]:
-    """Yield what fitted-Q evaluation says of each candidate, nothing where its regressions do not settle."""
-    for transitions in log.transitions(kept):
-        try:
-            yield [fitted_q_evaluation(transitions, _UNDISCOUNTED, CONFIDENCE)]
-        except InvalidInput:
-            yield []
+def _fitted(transitions: CellTransitions | None) -> list[ValueEstimate]:
+    """Return what fitted-Q evaluation says, nothing where it has nothing to say."""
+    with suppress(InvalidInput):  # the regressions do not settle
+        return [] if transitions is None else [fitted_q_evaluation(transitions, _UNDISCOUNTED, CONFIDENCE)]
+    return []

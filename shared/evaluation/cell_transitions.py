@@ -100,6 +100,21 @@ class CellTransitions(msgspec.Struct, frozen=True, kw_only=True):
         expected: Floats = np.add.reduceat(self.law * worth, self.offsets[:-1])
         return expected
 
+    def only(self, kept: npt.NDArray[np.bool_]) -> CellTransitions:
+        """Return the transitions of the episodes that are `kept`, shape (n_episodes,), of which there is one."""
+        at = kept[self.episodes]
+        sizes = np.diff(self.offsets)
+        entries = np.repeat(at, sizes)
+        return msgspec.structs.replace(
+            self,
+            pairs=self.pairs[at],
+            rewards=self.rewards[at],
+            episodes=(np.cumsum(kept) - 1)[self.episodes[at]],
+            offsets=np.concatenate([[0], np.cumsum(sizes[at])]),
+            law=self.law[entries],
+            law_pairs=self.law_pairs[entries],
+        )
+
     def doubts(self) -> Iterator[str]:
         """Say where the target takes what was never logged in a state."""
         share = float(self.law[self.law_pairs < 0].sum()) / len(self.pairs)

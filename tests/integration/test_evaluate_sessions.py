@@ -156,7 +156,7 @@ def test_sessions_are_worth_what_they_are(
     spec = msgspec.structs.replace(reader.spec, state=dict(WORLD.cells))
     for name, truth in zip((BANDIT, LEARNER), worth(WORLD, spec, log, [BANDIT, LEARNER]), strict=True):
         each = figures["candidates"][name]
-        assert each["estimator"] == "per_decision_self_normalised"
+        assert each["estimator"] == "per_decision_doubly_robust"
         for estimate in each["estimates"]:
             assert abs(estimate["value"] - truth) < 4.5 * estimate["standard_error"], (name, estimate, truth)
     assert figures["candidates"][LEARNER]["lift_interval"][0] > 0
@@ -196,7 +196,7 @@ def test_served_sessions_of_a_session_policy(servers: LocalServers, tmp_path: Pa
     )
     [each] = figures["candidates"].values()
     assert {one["estimator"] for one in each["estimates"]} == {
-        "per_decision", "per_decision_self_normalised", "fitted_q_evaluation"
+        "per_decision_doubly_robust", "per_decision_self_normalised", "per_decision", "fitted_q_evaluation"
     }  # fmt: skip
     assert each["value"] == pytest.approx((0.6 + 1.3) / 2, abs=0.35)
 
