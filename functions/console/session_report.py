@@ -12,6 +12,7 @@ from contextlib import suppress
 from itertools import repeat
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -34,6 +35,7 @@ from shared.evaluation.logged_sequences import LoggedSequences
 from shared.evaluation.paired_difference import paired_difference
 from shared.evaluation.per_decision import per_decision, per_decision_terms
 from shared.evaluation.per_decision_doubly_robust import (
+    doubts_about_forecasts,
     per_decision_doubly_robust,
     per_decision_doubly_robust_terms,
 )
@@ -110,12 +112,14 @@ def _weighed(name: str, sequences: LoggedSequences, transitions: CellTransitions
     """Judge one candidate by its weights, and by what can be forecast from `transitions`."""
     estimates = [*that_apply(_WEIGHING, sequences)]
     terms = _TERMS[estimates[0].estimator](sequences)
+    doubts: list[str] = []
     if transitions is not None and len(sequences.rewards) >= _LEAST_FOR_A_MODEL:
         with suppress(InvalidInput):  # the regressions do not settle, or all weights of a step are zero
             forecasts = cell_forecasts(transitions)
             estimates.insert(0, per_decision_doubly_robust(sequences, *forecasts, CONFIDENCE))
             terms = per_decision_doubly_robust_terms(sequences, *forecasts)
-    estimates += _fitted(transitions)
+            doubts += doubts_about_forecasts(sequences, forecasts.residuals)
+    estimates += _fitted(transitions, doubts)
     curve = curve_of(terms, places_of(len(terms)))
     return Judged(name, estimates[0], tuple(estimates), paired_difference(terms, sequences.totals), curve)
 
@@ -128,8 +132,11 @@ def _forecast(name: str, transitions: CellTransitions | None) -> Judged:
     return Judged(name, estimates[0], tuple(estimates), None, ())
 
 
-def _fitted(transitions: CellTransitions | None) -> list[ValueEstimate]:
-    """Return what fitted-Q evaluation says, nothing where it has nothing to say."""
+def _fitted(transitions: CellTransitions | None, doubts: Sequence[str] = ()) -> list[ValueEstimate]:
+    """Return what fitted-Q evaluation says, with `doubts` besides its own; nothing where it has nothing to say."""
+    if transitions is None:
+        return []
     with suppress(InvalidInput):  # the regressions do not settle
-        return [] if transitions is None else [fitted_q_evaluation(transitions, _UNDISCOUNTED, CONFIDENCE)]
+        estimate = fitted_q_evaluation(transitions, _UNDISCOUNTED, CONFIDENCE)
+        return [msgspec.structs.replace(estimate, warnings=(*estimate.warnings, *doubts))]
     return []

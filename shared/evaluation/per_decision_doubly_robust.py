@@ -10,17 +10,21 @@ Evaluation for Reinforcement Learning", ICML 2016; Thomas & Brunskill, "Data-Eff
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
 from shared.errors import InvalidInput
 from shared.evaluation.estimate_of_sequences import estimate_of_sequences
+from shared.evaluation.estimate_of_terms import standard_error
 from shared.evaluation.logged_sequences import LoggedSequences
 from shared.evaluation.per_decision import per_decision_terms, prefix_weights
 from shared.evaluation.per_decision_self_normalised import per_decision_self_normalised_terms
 from shared.evaluation.value_estimate import CONFIDENCE, ValueEstimate
 
 Floats = npt.NDArray[np.float64]
+_BIAS_ERRORS = 3.0
 
 
 def per_decision_doubly_robust(
@@ -34,6 +38,16 @@ def per_decision_doubly_robust(
         prefix_weights(logged),
         confidence,
     )
+
+
+def doubts_about_forecasts(logged: LoggedSequences, residuals: Floats) -> Iterator[str]:
+    """Say that the weighted `residuals`, as below, are not 0 by more than chance: how far off the forecasts are that leave them."""
+    terms = per_decision_self_normalised_terms(LoggedSequences(rewards=residuals, ratios=logged.ratios))
+    error, mean = standard_error(terms), float(terms.mean())
+    if error is not None and abs(mean) > _BIAS_ERRORS * error:
+        yield (
+            f"the logged rewards contradict the forecasts, which are off by {-mean:+.3g}: the state does not say all that matters"
+        )
 
 
 def per_decision_doubly_robust_terms(

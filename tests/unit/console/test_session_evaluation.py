@@ -75,6 +75,7 @@ def test_estimates_lie_near_the_truth_and_tell_the_kinds_apart() -> None:
         ]  # fmt: skip
         for estimate in judged[name].estimates:
             assert estimate.rows == 1_500
+            assert not any("contradict" in warning for warning in estimate.warnings)
             assert abs(estimate.value - truth) < 4 * (estimate.standard_error or 0.0), (name, estimate, truth)
     assert report.confidence == pytest.approx(1 - 0.05 / 5)
     for name in (LEARNER, STEERED, FITTED):
@@ -83,6 +84,21 @@ def test_estimates_lie_near_the_truth_and_tell_the_kinds_apart() -> None:
         assert lift.is_told_apart(report.confidence)
         assert lift.value > 0.1
         assert judged[name].estimate.value > judged[BANDIT].estimate.value + 0.1
+
+
+def test_a_state_that_hides_something() -> None:
+    """Without the number of the step fitted-Q evaluation takes sessions for endless, and is told so; what weighs is not misled."""
+    policy = logging_policy(WORLD, state={"mood": WORLD.cells["mood"]})
+    log = logged(WORLD, 1_500, 14)
+    [judged] = reported(policy, log, [LEARNER]).judged
+    [truth] = worth(WORLD, policy, log, [LEARNER])
+    *weighing, forecast = judged.estimates
+    assert {one.estimator for one in weighing} == WEIGHING
+    for estimate in weighing:
+        assert abs(estimate.value - truth) < 4 * (estimate.standard_error or 0.0), (estimate, truth)
+    assert forecast.value > truth + 0.2
+    assert any("contradict the forecasts, which are off by +" in warning for warning in forecast.warnings)
+    assert not any("contradict" in warning for warning in judged.estimate.warnings)
 
 
 def test_who_does_as_the_log_did_earns_what_it_earned() -> None:
@@ -292,8 +308,8 @@ def test_estimates_are_right_on_average() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_intervals_hold() -> None:
-    """Of 95 % intervals over 400 logs of 1,500 sessions, 95 % hold the truth, give or take three standard deviations of that count."""
-    logs = 400
-    shares = right_on_average(logs, 1_500, [BANDIT, LEARNER, STEERED, FITTED])
+    """Of 95 % intervals over 300 logs of 1,200 sessions, 95 % hold the truth, give or take three standard deviations of that count."""
+    logs = 300
+    shares = right_on_average(logs, 1_200, [BANDIT, LEARNER, STEERED])
     least = 0.95 - 3 * np.sqrt(0.95 * 0.05 / logs)
     assert all(share >= least for (_, estimator), share in shares.items() if estimator in WEIGHING)
