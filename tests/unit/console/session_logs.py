@@ -32,13 +32,13 @@ def logging_policy(world: World, **fields: object) -> PolicySpec:
     return type(policy)(**{name: getattr(policy, name) for name in policy.__struct_fields__} | fields)
 
 
-def uniform(world: World) -> Chooser:
-    """Return a chooser that chooses uniformly."""
-    fields = {name: getattr(without_snapshot("shop"), name) for name in Snapshot.__struct_fields__}
-    return Chooser(Snapshot(**fields | {"actions": world.actions}))
+def uniform(world: World, **fields: object) -> Chooser:
+    """Return a chooser that chooses uniformly, unless its snapshot's `fields` say otherwise."""
+    known = {name: getattr(without_snapshot("shop"), name) for name in Snapshot.__struct_fields__}
+    return Chooser(Snapshot(**known | {"actions": world.actions} | fields))
 
 
-def session_log(world: World, sessions: int, seed: int, chooser: Chooser | None = None) -> list[list[DecidedItem]]:
+def logged(world: World, sessions: int, seed: int, chooser: Chooser | None = None) -> list[list[DecidedItem]]:
     """Return the decisions of so many sessions in the order in which they were made, chosen uniformly unless said otherwise."""
     played = world.play(chooser or uniform(world), sessions, np.random.RandomState(seed))
     decided: list[tuple[float, str, Step]] = []

@@ -13,16 +13,8 @@ from functions.console import session_log
 from functions.console.decided_items import DecidedItem
 from functions.console.evaluation_report import Judged, Report, figures
 from functions.console.failure import ConsoleFailure
-from tests.unit.console.session_logs import (
-    APART_S,
-    STEP_S,
-    logging_policy,
-    reported,
-    worth,
-)
-from tests.unit.console.session_logs import (
-    session_log as logged,
-)
+from shared.vocabulary import Estimate, PolicySpec
+from tests.unit.console.session_logs import APART_S, STEP_S, logged, logging_policy, reported, uniform, worth
 from tests.unit.policies.session_worlds import bait
 
 WORLD = bait()
@@ -35,7 +27,6 @@ BANDIT, LEARNER, STEERED, FITTED = (
 )
 GIVEN = [BANDIT, LEARNER, STEERED, FITTED, "kind=logistic_thompson"]
 WEIGHING = {"per_decision", "per_decision_self_normalised", "per_decision_doubly_robust"}
-Log = list[list[DecidedItem]]
 
 
 def by_name(report: Report) -> dict[str, Judged]:
@@ -230,6 +221,30 @@ def test_long_sessions_are_doubted_by_name() -> None:
     assert not any("multiply" in warning for warning in cut.judged[0].estimate.warnings)
 
 
+def test_slates_in_sessions() -> None:
+    """Items are weighed one after another: a second one that follows of itself and earns nothing changes nothing; there are no transitions."""
+    log = logged(
+        WORLD, 300, 15, uniform(WORLD, estimates=(Estimate("bait", 10.0, 9.0, 9.0),), parameters={"epsilon": 0.4})
+    )
+    assert {items[0].propensity for items in log} == {0.8, 0.2}
+    slates = []
+    for [item] in log:
+        [rest] = [action for action in item.eligible if action.id != item.action]
+        second = msgspec.structs.replace(
+            item, position=1, action=rest.id, eligible=(rest,), chosen=0, propensity=1.0, reward=0.0, answered=False
+        )
+        slates.append([item, second])
+    given = ["kind=epsilon_greedy,epsilon=1"]  # it never learns, so that it is the same on both
+    [one], [other] = reported(POLICY, log, given).judged, reported(POLICY, slates, given).judged
+    assert [estimate.estimator for estimate in other.estimates] == ["per_decision_self_normalised", "per_decision"]
+    alone = {estimate.estimator: estimate for estimate in one.estimates}
+    for estimate in other.estimates:
+        same = alone[estimate.estimator]
+        assert estimate.value == pytest.approx(same.value)
+        assert estimate.standard_error == pytest.approx(same.standard_error)
+    assert reported(POLICY, slates, given).notes == ("no fitted-Q evaluation: decisions have several items",)
+
+
 def test_without_a_floor_only_forecasts_are_left() -> None:
     """Weights do not exist: fitted-Q evaluation stands alone, without a lift; without a state there is nothing."""
     log = [changed(items, floor=0.0) for items in logged(WORLD, 300, 11)]
@@ -280,13 +295,13 @@ def test_nothing_to_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "more than 90 decisions times eligible actions" in refused.value.detail
 
 
-def right_on_average(logs: int, sessions: int, given: list[str]) -> dict[tuple[str, str], float]:
-    """Check that the mean error of every estimator over many logs is chance; return the share of intervals that hold."""
+def right_on_average(logs: int, sessions: int, given: list[str], policy: PolicySpec) -> dict[tuple[str, str], float]:
+    """Check that the mean error of the unbiased estimator over many logs is chance; return the share of intervals that hold."""
     errors: dict[tuple[str, str], list[tuple[float, bool]]] = defaultdict(list)
     for seed in range(logs):
         log = logged(WORLD, sessions, 1_000 + seed)
-        report = reported(POLICY, log, given)
-        for each, truth in zip(report.judged, worth(WORLD, POLICY, log, given), strict=True):
+        report = reported(policy, log, given)
+        for each, truth in zip(report.judged, worth(WORLD, policy, log, given), strict=True):
             for estimate in each.estimates:
                 low, high = estimate.interval() or (0.0, 0.0)
                 errors[each.name, estimate.estimator].append((estimate.value - truth, low <= truth <= high))
@@ -302,14 +317,20 @@ def right_on_average(logs: int, sessions: int, given: list[str]) -> dict[tuple[s
 
 def test_estimates_are_right_on_average() -> None:
     """Over 24 logs the unbiased estimator is off by no more than chance, although candidates learn from the log that judges them."""
-    right_on_average(24, 200, [BANDIT, LEARNER])
+    right_on_average(24, 200, [BANDIT, LEARNER], POLICY)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_intervals_hold() -> None:
-    """Of 95 % intervals over 300 logs of 1,200 sessions, 95 % hold the truth, give or take three standard deviations of that count."""
+@pytest.mark.parametrize("state", [("step", "mood"), ("mood",)])
+def test_intervals_hold(state: tuple[str, ...]) -> None:
+    """Of 95 % intervals over 300 logs of 1,200 sessions, 95 % hold the truth, give or take three standard deviations of that count.
+
+    Those of fitted-Q evaluation do where the state says all that matters, and do not where the number of the step is hidden.
+    """
     logs = 300
-    shares = right_on_average(logs, 1_200, [BANDIT, LEARNER, STEERED])
+    policy = logging_policy(WORLD, state={name: WORLD.cells[name] for name in state})
+    shares = right_on_average(logs, 1_200, [BANDIT, LEARNER, STEERED], policy)
     least = 0.95 - 3 * np.sqrt(0.95 * 0.05 / logs)
     assert all(share >= least for (_, estimator), share in shares.items() if estimator in WEIGHING)
+    assert (shares[LEARNER, "fitted_q_evaluation"] >= least) == (state == ("step", "mood"))
