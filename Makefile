@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start oracles bench-evaluation bench-policies image image-test e2e clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start conformance spread bench-assigning oracles bench-evaluation bench-policies image image-test bench-experiments oracles-experiments e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -86,6 +86,15 @@ bench-evaluation: $(STAMP) ## off-policy estimators on zr-obp's documented examp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[oracle-data]'
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.performance.evaluation
 
+conformance: $(STAMP) ## test vectors of GrowthBook's form: `passed N of M` for each group (CASES=file; those of KNUDGE_CONFORMANCE without)
+	@$(BIN)/python -m tests.conformance.growthbook $(or $(CASES),$(KNUDGE_CONFORMANCE)/growthbook/cases.json)
+
+spread: $(STAMP) ## assignments of a million users against their weights, and experiments against one another (3 minutes)
+	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/experiments/test_spread.py
+
+bench-assigning: $(STAMP) ## assignments per second on one core, beside the hash alone
+	$(BIN)/python -m tests.performance.assigning
+
 oracles: build/oracles/.installed ## compare the kept numbers of obp and MABWiser with what they compute (ORACLES=--write keeps new ones; downloads 2.3 GB)
 	OPENBLAS_NUM_THREADS=1 build/oracles/bin/python -m tests.oracles.write $(ORACLES)
 
@@ -93,6 +102,17 @@ build/oracles/.installed: tests/oracles/requirements.txt
 	$(PYTHON) -m venv build/oracles
 	build/oracles/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+oracles-experiments: build/oracles-experiments/.installed ## the same of the experiments' statistics: gbstats, statsmodels (ORACLES=--write keeps new ones)
+	OPENBLAS_NUM_THREADS=1 build/oracles-experiments/bin/python -m tests.oracles.experiments $(ORACLES)
+
+build/oracles-experiments/.installed: tests/oracles/experiments.txt
+	$(PYTHON) -m venv build/oracles-experiments
+	build/oracles-experiments/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench-experiments: $(STAMP) ## error rates and power of the experiments' tests, 2,000 simulated experiments a world (minutes)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.performance.experiments
 
 bench-policies: $(STAMP) build/peers/.installed ## the default contextual policy beside Vowpal Wabbit and MABWiser, with its speed (an hour)
 	$(BIN)/python -m tests.performance.policies

@@ -124,6 +124,15 @@ def pseudonym(key: bytes, kind: str, name: str) -> str:
     return hmac.digest(key, f"{kind}\0{name}".encode(), "sha256")[:16].hex()
 
 
+def unit_pseudonym(key: bytes, attribute: str, value: str) -> str:
+    """Return the pseudonym of the unit that has `value` as an attribute: of a `user_id`, the user's.
+
+    >>> unit_pseudonym(b"key", "user_id", "ada") == pseudonym(b"key", "user", "ada")
+    True
+    """
+    return pseudonym(key, "user" if attribute == "user_id" else f"unit:{attribute}", value)
+
+
 def seal(key: bytes, kind: str, name: str) -> str:
     """Return what stands for a `name` wherever a name does: it has the same pseudonym, and does not tell the name.
 

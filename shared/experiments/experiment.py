@@ -44,6 +44,18 @@ class Layer(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     high: float = 1.0
 
 
+class Filter(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Units that may take part: those whose place under `seed` lies in one of the ranges [low, high).
+
+    A layer by another name, for any attribute (`attribute`: None for `user_id`) and by the better hash.
+    """
+
+    seed: str
+    ranges: tuple[tuple[float, float], ...]
+    attribute: str | None = None
+    hash_version: Literal[1, 2] = 2
+
+
 class Prerequisite(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What another experiment or flag must give the unit first: `condition` over `{"value": ...}`."""
 
@@ -57,7 +69,7 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     `phase`: 1 and up; a new one splits anew. `weights`: share of each variation, None for equal ones. `coverage`: share of the
     units that take part. `ranges`: the variations' buckets [low, high), in place of weights and coverage.
     `hash_attribute`: whose value is hashed; `fallback_attribute`: in its place where a unit lacks it (sticky experiments only).
-    `seed`: hashed with it; None for one that no other experiment and phase has. `layer`: None for all units.
+    `seed`: hashed with it; None for one that no other experiment and phase has. `layer`: None for all units. `filters`: all of them must let a unit in; they stand in a layer's place.
     `holdout`: key of the holdout whose first variation stays out. `forced`: pseudonym of a hash attribute's value -> variation.
     `sticky`: a unit keeps its variation however the shares change; `bucket_version`: what was kept under another is forgotten, and units
     that were kept below `minimum_bucket_version` stay out.
@@ -79,6 +91,7 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     hash_version: Literal[1, 2] = 2
     seed: str | None = None
     layer: Layer | None = None
+    filters: tuple[Filter, ...] = ()
     holdout: str | None = None
     condition: Condition | None = None
     prerequisites: tuple[Prerequisite, ...] = ()

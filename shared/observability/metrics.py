@@ -15,6 +15,7 @@ LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
 MOST_LABELS = 10_000
 MOST_OTHERS = 1_000
 OTHER = "other"
+NONE = "none"
 
 
 class Family:
@@ -90,6 +91,19 @@ class Metrics:
             "counter", "journal_dropped_decisions", "Decisions that were lost while Redis was away"
         )
         self.journal_buffered = Family("gauge", "journal_buffered_decisions", "Decisions that wait for Redis")
+        self.assignment_latency = LatencyFamily(
+            "assignment_latency_seconds", "From a decoded request to its answer", "degraded"
+        )
+        self.assignments = Family(
+            "counter", "assignments", "Assignments by what was served and why", "experiment", "variation", "reason"
+        )
+        self.exposures = Family(
+            "counter", "exposures", "Exposures taken, by experiment and variation", "experiment", "variation"
+        )
+        self.exposures_dropped = Family(
+            "counter", "journal_dropped_exposures", "Exposures that were lost while Redis was away"
+        )
+        self.exposures_buffered = Family("gauge", "journal_buffered_exposures", "Exposures that wait for Redis")
         self.feedback_processed = Family("counter", "feedback_processed", "Feedback by what became of it", "outcome")
         self.feedback_orphaned = Family("counter", "feedback_orphaned", "Feedback whose decision never came")
         self.decisions_archived = Family(
@@ -136,6 +150,14 @@ class Metrics:
                 key = (OTHER, OTHER)
         values[key] += 1
 
+    def assign(self, experiment: str, variation: str | None, reason: str) -> None:
+        """Count an assignment; `experiment`: one of the catalogue, which bounds the labels."""
+        self.assignments.values[_bounded(self.assignments, experiment, variation or NONE, reason)] += 1
+
+    def expose(self, experiment: str, variation: str) -> None:
+        """Count an exposure; `experiment`, `variation`: of the catalogue."""
+        self.exposures.values[_bounded(self.exposures, experiment, variation)] += 1
+
     def watch(self, policy: str, evidence: float, *, alarm: bool) -> None:
         """Take the health of a policy's propensities."""
         self.propensity_mismatch.set(float(alarm), policy)
@@ -150,3 +172,10 @@ class Metrics:
             [member for member in members if isinstance(member, Family)],
             [member for member in members if isinstance(member, LatencyFamily)],
         )
+
+
+def _bounded(family: Family, *labels: str) -> tuple[str, ...]:
+    """Return the labels under which something is counted: experiments come and go, and a process may outlive many."""
+    if labels in family.values or len(family.values) < MOST_LABELS:
+        return labels
+    return (OTHER,) * len(labels)

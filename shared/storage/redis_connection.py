@@ -18,7 +18,19 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-__all__ = ["BOOTSTRAPPED", "VERSIONS", "Redis", "RedisError", "connect", "journal_key", "request_key", "snapshot_key"]
+__all__ = [
+    "BOOTSTRAPPED",
+    "CATALOGUE",
+    "CATALOGUE_VERSION",
+    "EXPOSURES",
+    "VERSIONS",
+    "Redis",
+    "RedisError",
+    "connect",
+    "journal_key",
+    "request_key",
+    "snapshot_key",
+]
 
 Redis = redis.Redis
 
@@ -26,6 +38,12 @@ BOOTSTRAPPED = "knudge:bootstrapped"
 """Set once every policy was published; missing in an empty Redis."""
 VERSIONS = "knudge:versions"
 """Hash: policy -> `policy_version.snapshot_version` of its published snapshot."""
+CATALOGUE = "knudge:catalogue"
+"""The published experiments and flags."""
+CATALOGUE_VERSION = "knudge:catalogue:version"
+"""Their version, a whole number."""
+EXPOSURES = "knudge:exposures"
+"""The journal of exposures: a stream of blocks of them."""
 
 _CONNECT_TIMEOUT_S = 1.0
 _TIMEOUT_S = 2.0

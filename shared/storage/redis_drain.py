@@ -1,17 +1,21 @@
-"""Draining the journal (`learn`): from the start, without a checkpoint; entries are trimmed after the commit that archived them."""
+"""Draining the journals (`learn`): from the start, without a checkpoint; entries are trimmed after the commit that archived them."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
 from shared.errors import Unavailable
-from shared.storage.redis_connection import Redis, RedisError, journal_key
+from shared.experiments.exposure import Exposure
+from shared.storage.redis_connection import EXPOSURES, Redis, RedisError, journal_key
 from shared.vocabulary import Decision
 
-_decoder = msgspec.msgpack.Decoder(list[Decision])
+R = TypeVar("R")
+
+_decisions = msgspec.msgpack.Decoder(list[Decision])
+_exposures = msgspec.msgpack.Decoder(list[Exposure])
 _log = logging.getLogger(__name__)
 
 
@@ -23,31 +27,50 @@ class Portion(NamedTuple):
     more: bool
 
 
+class Exposures(NamedTuple):
+    """Exposures from the start of their journal, the id of the last entry they stood in, and whether more may follow."""
+
+    exposures: list[Exposure]
+    last: bytes | None
+    more: bool
+
+
 async def read_journal(client: Redis, policy: str, most: int, *, upto: bytes = b"+") -> Portion:
     """Return a portion of a policy's journal, from its start to the entry `upto`.
 
     It ends with the entry that makes it `most` decisions or `PORTION_BYTES` long. Raises `Unavailable`.
     """
-    decisions: list[Decision] = []
+    return Portion(*await _read(client, journal_key(policy), _decisions, most, upto))
+
+
+async def read_exposures(client: Redis, most: int, *, upto: bytes = b"+") -> Exposures:
+    """Return a portion of the journal of exposures, as `read_journal` does of a policy's. Raises `Unavailable`."""
+    return Exposures(*await _read(client, EXPOSURES, _exposures, most, upto))
+
+
+async def _read(
+    client: Redis, key: str, decoder: msgspec.msgpack.Decoder[list[R]], most: int, upto: bytes
+) -> tuple[list[R], bytes | None, bool]:
+    records: list[R] = []
     last: bytes | None = None
     size = 0
     try:
         while True:
             start = b"-" if last is None else b"(" + last
-            found = await client.xrange(journal_key(policy), min=start, max=upto, count=_ENTRIES)
+            found = await client.xrange(key, min=start, max=upto, count=_ENTRIES)
             entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
             for entry, fields in entries:
                 last = entry
                 block = fields.get(b"block", b"")
                 size += len(block)
                 try:
-                    decisions.extend(_decoder.decode(block))
+                    records.extend(decoder.decode(block))
                 except msgspec.DecodeError:
-                    _log.exception("a journal entry cannot be read", extra={"knudge": {"entry": entry}})
-                if len(decisions) >= most or size >= PORTION_BYTES:
-                    return Portion(decisions, last, more=True)
+                    _log.exception("a journal entry cannot be read", extra={"knudge": {"key": key, "entry": entry}})
+                if len(records) >= most or size >= PORTION_BYTES:
+                    return records, last, True
             if len(entries) < _ENTRIES:
-                return Portion(decisions, last, more=False)
+                return records, last, False
     except RedisError as error:
         detail = f"Redis does not answer: {error}"
         raise Unavailable(detail) from error
@@ -86,9 +109,18 @@ async def drop_journal(client: Redis, policy: str, upto: bytes) -> int:
 
 async def trim_journal(client: Redis, policy: str, last: bytes) -> None:
     """Drop every entry up to and including `last`; raises `Unavailable`."""
+    await _trim(client, journal_key(policy), last)
+
+
+async def trim_exposures(client: Redis, last: bytes) -> None:
+    """Drop every entry of the journal of exposures up to and including `last`; raises `Unavailable`."""
+    await _trim(client, EXPOSURES, last)
+
+
+async def _trim(client: Redis, key: str, last: bytes) -> None:
     moment, _, number = last.partition(b"-")
     try:
-        await client.xtrim(journal_key(policy), minid=b"%s-%d" % (moment, int(number) + 1), approximate=False)
+        await client.xtrim(key, minid=b"%s-%d" % (moment, int(number) + 1), approximate=False)
     except RedisError as error:
         detail = f"Redis does not answer: {error}"
         raise Unavailable(detail) from error
