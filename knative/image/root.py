@@ -42,8 +42,15 @@ PACKAGES_LESS = (
     "sample_data",  # Matplotlib's
 )  # fmt: skip
 """Names in packages that nothing imports: tests, headers, sources and libraries to link, the installer's notes."""
-PRUNED_FOLDERS = ("kubernetes/aio",)
-"""Folders of packages that nothing of ours imports, by their paths: half of the Kubernetes client is asynchronous."""
+PRUNED_FOLDERS = (
+    "kubernetes/aio",
+    *(f"scipy/{name}" for name in (
+        "cluster", "constants", "datasets", "differentiate", "fft", "fftpack", "integrate", "interpolate", "io", "misc", "ndimage",
+        "odr", "optimize", "signal", "sparse", "spatial", "stats",
+    )),
+)  # fmt: skip
+"""Folders of packages that nothing of ours imports, by their paths: half of the Kubernetes client is asynchronous, and of SciPy we
+use the special functions."""
 NEEDED_BY = {"numpy/f2py": "scipy"}
 """Folders of packages that only one other package imports, by their paths: SciPy asks NumPy for every name that it has."""
 LOADED_BY_NAME = ("libgcc_s.so.1",)
