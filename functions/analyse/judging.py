@@ -23,6 +23,13 @@ from shared.storage.postgres_results import Phase
 
 POWER = 0.8
 """With which the smallest effect is found that is told."""
+_DIGITS = 9
+"""To how many digits shares are compared."""
+
+CHANGED = (
+    "The variations' shares were changed within this phase: they are not held against the plan, and of later days more of one variation "
+    "is compared with less of another. A new phase would compare like with like."
+)
 
 
 class Judged(NamedTuple):
@@ -45,11 +52,12 @@ def judged(known: Phase, units: Units, now: float, as_of: float) -> Judged:
         )
         for metric in plan.metrics
     }
-    ratio = _sample_ratio(counts.tolist(), shares)
+    changed = _shares_changed(known.ran)
+    ratio = None if changed else _sample_ratio(counts.tolist(), shares)
     primary = [metric.name for metric in primary_metrics(plan)]
     facts = Facts(
         units=dict(zip(keys, counts.tolist(), strict=True)),
-        shares=dict(zip(keys, shares, strict=True)),
+        shares={} if changed else dict(zip(keys, shares, strict=True)),
         complete=min((comparisons[name].complete for name in primary), default=len(units.variation)),
         sample_ratio_p_value=None if ratio is None else ratio.sequential_p_value,
         double_exposed=units.double_exposed,
@@ -96,7 +104,7 @@ def judged(known: Phase, units: Units, now: float, as_of: float) -> Judged:
         ),
         verdict=judgement.verdict,
         variation=judgement.variation,
-        reasons=judgement.reasons,
+        reasons=(*judgement.reasons, CHANGED) if changed else judgement.reasons,
     )
     return Judged(results, judgement.stop and known.ended_at is None)
 
@@ -114,6 +122,12 @@ def planned_shares(spec: ExperimentSpec) -> list[float]:
         parts = [1.0] * len(spec.variations) if spec.weights is None else list(spec.weights)
     whole = math.fsum(parts)
     return [part / whole for part in parts] if whole else parts
+
+
+def _shares_changed(ran: Sequence[ExperimentSpec]) -> bool:
+    """Say whether versions of a phase share the units differently; more coverage with the same weights does not."""
+    found = {tuple(round(share, _DIGITS) for share in planned_shares(spec)) for spec in ran}
+    return len(found) > 1
 
 
 def _sample_ratio(counts: Sequence[int], shares: Sequence[float]) -> SampleRatioOut | None:

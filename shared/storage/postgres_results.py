@@ -20,11 +20,16 @@ _specs = msgspec.json.Decoder(ExperimentSpec)
 
 
 class Phase(msgspec.Struct, frozen=True):
-    """One phase of an experiment by its newest version, and when it began and ended (POSIX seconds; None: it has not)."""
+    """One phase of an experiment by its newest version.
+
+    `started_at`, `ended_at`: when units could begin to see it, and when no more (POSIX seconds; None: they still can). `ran`: the versions
+    of the phase that ran, the oldest first; none of one that was not running yet.
+    """
 
     spec: ExperimentSpec
     started_at: float
     ended_at: float | None
+    ran: tuple[ExperimentSpec, ...] = ()
 
 
 class ResultsStore:
@@ -54,8 +59,16 @@ class ResultsStore:
             ours = [row for row in versions if row["phase"] == phase]
             if not ours:
                 raise UnknownExperiment(f"the experiment {key!r} has no phase {phase}", field="phase")
-            [row] = await self._rows(lent, "spec", key=key, version=ours[-1]["version"])
-        return Phase(_specs.decode(row["spec"]), ours[0]["created_at"], _ended_at(versions, ours))
+            running = [row for row in ours if row["status"] == "running"]
+            wanted = [row["version"] for row in running]
+            rows = await self._rows(lent, "specs", key=key, versions=[*wanted, ours[-1]["version"]])
+        specs = {spec.version: spec for spec in (_specs.decode(row["spec"]) for row in rows)}
+        return Phase(
+            specs[ours[-1]["version"]],
+            (running or ours)[0]["created_at"],
+            _ended_at(versions, ours),
+            tuple(specs[version] for version in wanted),
+        )
 
     async def course(self, key: str, phase: int) -> list[Row]:
         """Return the analyses of a phase, the oldest first, thinned to about `COURSE`."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -289,6 +290,25 @@ def test_an_experiment_that_has_ended_shows_what_it_showed(servers: LocalServers
     assert [results(servers, of, phase=phase)["units"] for phase in (1, 2)] == [shown["units"], 400]
     newest = results(servers, of)
     assert (newest["phase"], newest["ended_at"], newest["verdict"]) == (2, None, "keep_running")
+
+
+def test_a_draft_is_no_start_and_changed_shares_are_told(servers: LocalServers, world: World) -> None:
+    """A phase starts when it runs; where its shares have changed they are not held against the plan, where coverage grew they are."""
+    draft = msgspec.structs.replace(experiment(), status="draft", ranges=((0.0, 0.1), (0.5, 0.9)))
+    world.experiment(draft, THEN - DAY_S)
+    first = msgspec.structs.replace(draft, version=2, status="running", ranges=((0.0, 0.1), (0.5, 0.6)))
+    happened(world, first, clicks(0.10, 0.16))
+    wider = msgspec.structs.replace(first, version=3, ranges=((0.0, 0.2), (0.5, 0.7)))
+    world.experiment(wider, THEN + HOUR_S)
+    alike = results(servers, of=draft)
+    assert alike["verdict"] == "ship"
+    assert datetime.fromisoformat(alike["started_at"]).timestamp() == pytest.approx(THEN - 1, abs=1e-3)
+    assert alike["sample_ratio"] is not None
+    uneven = msgspec.structs.replace(wider, version=4, ranges=((0.0, 0.4), (0.5, 0.7)))
+    world.experiment(uneven, THEN + 2 * HOUR_S)
+    changed = results(servers, of=draft)
+    assert (changed["verdict"], changed["sample_ratio"]) == ("ship", None)
+    assert "shares were changed" in changed["reasons"][-1]
 
 
 # Events

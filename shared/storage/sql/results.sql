@@ -2,14 +2,14 @@
 
 -- name: versions
 -- Every version of an experiment, the oldest first.
-select v.version, v.phase, v.spec ->> 'status' as status, extract(epoch from v.created_at)::float8 as created_at,
+select v.version, v.phase, coalesce(v.spec ->> 'status', 'running') as status, extract(epoch from v.created_at)::float8 as created_at,
        v.version = e.active_version as active
 from experiments e join experiment_versions v on v.key = e.key
 where e.key = %(key)s order by v.version
 
--- name: spec
--- One version of an experiment.
-select spec::text as spec from experiment_versions where key = %(key)s and version = %(version)s
+-- name: specs
+-- Versions of an experiment, the oldest first.
+select spec::text as spec from experiment_versions where key = %(key)s and version = any(%(versions)s) order by version
 
 -- name: running
 -- The experiments that run, those first whose last analysis is the longest ago.
