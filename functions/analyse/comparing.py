@@ -5,7 +5,7 @@ Only units whose window is over take part (`shared.storage.postgres_metrics`), t
 | inference | units | when it is looked at |
 |---|---|---|
 | `sequential` | all | always |
-| `group_sequential` | as many as there were at a planned look: the look that crossed a bound, with the lowest p-value, else the latest | at any time: nothing changes between two looks |
+| `group_sequential` | as many as there were at a planned look: the look that went furthest beyond its bound, where none did the latest | at any time: nothing changes between two looks |
 | `fixed_horizon` | the planned ones, once there are so many; all before | at the end: before, it decides nothing |
 | `bayesian` | all | as its author thinks fit |
 
@@ -19,9 +19,9 @@ import numpy as np
 
 from shared.experiments.plan import AnalysisPlan
 from shared.experiments.statistics.bayesian import Posterior, bayesian
-from shared.experiments.statistics.confidence_sequences import DESIGN_UNITS, confidence_sequence
-from shared.experiments.statistics.effect import Effect, compared
-from shared.experiments.statistics.group_sequential import group_sequential
+from shared.experiments.statistics.confidence_sequences import DESIGN_UNITS, confidence_sequence, is_silent
+from shared.experiments.statistics.effect import Effect, compared, standard_error
+from shared.experiments.statistics.group_sequential import bounds, group_sequential
 from shared.experiments.statistics.metrics import MetricSamples, UnitValues, metric_samples
 from shared.experiments.statistics.moments import Sample
 from shared.experiments.statistics.welch import welch
@@ -136,19 +136,29 @@ def _compare(series: _Series, variation: int, complete: int) -> Compared:
 
 
 def _at_looks(series: _Series, variation: int, complete: int) -> tuple[Effect, int]:
-    """Return the effect at the planned look that decides, and how many units it is of; before the first it says nothing."""
+    """Return the effect at the planned look that decides, and how many units it is of; before the first it says nothing.
+
+    That is the look that went furthest beyond its bound, for what is said at each of them holds at all of them at once; where none did, the latest.
+    """
     plan = series.plan
     planned, looks = plan.planned_units or DESIGN_UNITS, plan.looks
-    numbers = [-(-planned * look // looks) for look in range(1, looks + 1)]
-    times = [look / looks for look in range(1, looks + 1)]
-    reached = sum(number <= complete for number in numbers)
-    if not reached:
+    numbers = [number for look in range(1, looks + 1) if (number := -(-planned * look // looks)) <= complete]
+    if not numbers:
         samples = series.pair(complete, variation)
         silent = compared(*samples, None, p_value=None, confidence=plan.confidence, method="group_sequential")
         return silent, complete
-    found = [
-        (group_sequential(*series.pair(numbers[at], variation), times[: at + 1], plan.confidence), numbers[at])
-        for at in range(reached)
+    times = [(at + 1) / looks for at in range(len(numbers))]
+    beyond = [
+        _deviation(*series.pair(number, variation)) / limit
+        for number, limit in zip(numbers, bounds(times, 1.0 - plan.confidence), strict=True)
     ]
-    crossed = [each for each in found if each[0].direction and each[0].p_value is not None]
-    return min(crossed, key=lambda each: each[0].p_value or 0.0) if crossed else found[-1]
+    furthest = int(np.argmax(beyond))
+    at = furthest if beyond[furthest] >= 1.0 else len(numbers) - 1
+    effect = group_sequential(*series.pair(numbers[at], variation), times[: at + 1], plan.confidence)
+    return effect, numbers[at]
+
+
+def _deviation(control: Sample, treatment: Sample) -> float:
+    """Return the size of the difference in standard errors, 0 where nothing is said of it."""
+    error = standard_error(control, treatment)
+    return 0.0 if is_silent(control, treatment) or error == 0.0 else abs(treatment.mean - control.mean) / error
