@@ -1,4 +1,4 @@
-"""statsmodels 0.15: Welch's test and interval, the power of t tests and the samples they need, and strata as a saturated regression.
+"""statsmodels 0.15: Welch's test and interval, Wald's for proportions, the power of t tests and the samples they need, and strata as a saturated regression.
 
 Post-stratification is what regression on strata, variation and all their products gives, with MacKinnon and White's HC2 for its variance: with one
 parameter a cell that is exactly the sum over cells of variance over count.
@@ -12,13 +12,20 @@ import numpy as np
 import statsmodels.api as sm
 from scipy.optimize import brentq
 from statsmodels.stats.power import TTestIndPower, ttest_power
+from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 
 def fixture() -> dict[str, Any]:
     """Return inputs and what statsmodels makes of them."""
     random = np.random.RandomState(6)
-    return {"welch": _welch(random), "power": _power(), "sizes": _sizes(), "strata": _strata(random)}
+    return {
+        "welch": _welch(random),
+        "proportions": _proportions(),
+        "power": _power(),
+        "sizes": _sizes(),
+        "strata": _strata(random),
+    }
 
 
 def _welch(random: np.random.RandomState) -> list[dict[str, Any]]:
@@ -39,6 +46,25 @@ def _welch(random: np.random.RandomState) -> list[dict[str, Any]]:
                 "degrees_of_freedom": float(freedom),
                 "low": float(low),
                 "high": float(high),
+            }
+        )
+    return cases
+
+
+def _proportions() -> list[dict[str, float]]:
+    cases = []
+    for converted, n in (((93, 151), (900, 1_100)), ((12, 30), (400, 380))):
+        low, high = confint_proportions_2indep(converted[1], n[1], converted[0], n[0], method="wald", compare="diff")
+        test = test_proportions_2indep(converted[1], n[1], converted[0], n[0], method="wald", compare="diff")
+        cases.append(
+            {
+                "control": converted[0],
+                "n_control": n[0],
+                "treatment": converted[1],
+                "n_treatment": n[1],
+                "low": float(low),
+                "high": float(high),
+                "p_value": float(test.pvalue),
             }
         )
     return cases

@@ -5,8 +5,9 @@ With per-unit variances v_a, v_b, n_a and n_b of N units, a true difference d an
     fixed horizon     P(|T| > t_f),  T noncentral t of Welch's f degrees of freedom, noncentrality d / se
     sequential        P(|Z_k| >= c(n_k) at some look k),  Z_k √(k/K) a Brownian motion with drift d / se, looks at N/K, 2N/K, ..., N units
 
-c is the critical value of `confidence_sequences`; looks in between find a little more (at 50 looks 69.3 %, at 100 70.2 %), and that it is silent below 10 conversions is left out. The other two invert the power in N or in d. Both sides count, as they do in the method. What sequential
-inference costs: at its design size 1.67 times the units of a fixed horizon for a power of 80 %, if it had to run to its end; most experiments end before.
+c is the critical value of `confidence_sequences`; looks in between find a little more (69.3 % at 50 looks, 70.2 % at 100), and that it is silent below 10 conversions is left
+out. The other two invert the power in N or in d. Both sides count, as they do in the tests. At its design size sequential inference takes 1.67 times the units of a fixed horizon
+for a power of 80 %, if it has to run to its end; most experiments that find something end before.
 
 Before: `Baseline.of_rate` and `Baseline.of_mean`. While it runs: `Baseline.of_samples`, which knows by how much CUPED and strata have narrowed the metric; nothing is made of the
 effect that is seen, because a power "observed" that way is the p-value in other words.
@@ -91,20 +92,21 @@ _DEFAULT = Method()
 
 
 def power(baseline: Baseline, difference: float, units: float, method: Method = _DEFAULT) -> float:
-    """Return the probability in (0, 1) that `method` finds `difference` by `units` units (both variations together, two each at least).
+    """Return the probability in [0, 1] that `method` finds `difference` by `units` units, which are both variations' together.
+
+    Raises InvalidInput for fewer than two units a variation, a share or confidence outside (0, 1), or a rate that the difference takes out of (0, 1).
 
     >>> fixed = Method("fixed_horizon")
     >>> round(power(Baseline.of_rate(0.10), 0.02, 10_000, fixed), 3), round(power(Baseline.of_rate(0.10), 0.02, 10_000), 3)
     (0.892, 0.658)
     """
-    n, treated_n = (1.0 - method.share) * units, method.share * units
+    n, treated_n = _divided(units, method)
     treated = baseline.treated(difference)
     noncentral = abs(difference) / math.sqrt(baseline.variance / n + treated / treated_n)
     if method.inference == "fixed_horizon":
         freedom = freedom_of(baseline.variance, n, treated, treated_n)
         critical = float(stdtrit(freedom, 0.5 + method.confidence / 2.0))
-        wrong_side = float(nctdtr(freedom, noncentral, -critical))  # not a number where it is below 1e-16
-        return 1.0 - float(nctdtr(freedom, noncentral, critical)) + (0.0 if math.isnan(wrong_side) else wrong_side)
+        return 1.0 - _below(critical, freedom, noncentral) + _below(-critical, freedom, noncentral)
     effective = 4.0 / (1.0 / n + 1.0 / treated_n)
     times = [look / method.looks for look in range(1, method.looks + 1)]
     limits = [critical_value(effective * time, method.confidence, method.design_units) for time in times]
@@ -119,6 +121,7 @@ def units_needed(baseline: Baseline, difference: float, wanted: float = 0.8, met
     7678
     """
     _check(wanted, method)
+    _divided(math.inf, method)
     if difference == 0.0:
         raise InvalidInput("no number of units finds a difference of 0", field="difference")
     low = math.log(_FEWEST / min(method.share, 1.0 - method.share))
@@ -133,6 +136,7 @@ def detectable(baseline: Baseline, units: float, wanted: float = 0.8, method: Me
     0.0174
     """
     _check(wanted, method)
+    _divided(units, method)
     if baseline.is_rate:
         most = (1.0 - baseline.mean) * (1.0 - 1e-9)
     else:
@@ -143,10 +147,27 @@ def detectable(baseline: Baseline, units: float, wanted: float = 0.8, method: Me
     return monotone_root(lambda difference: power(baseline, difference, units, method) - wanted, 0.0, most)
 
 
+def _below(t: float, freedom: float, noncentral: float) -> float:
+    """Return P(T < `t`) of a noncentral T; SciPy has no number for some that are below 1e-12."""
+    probability = float(nctdtr(freedom, noncentral, t))
+    return 0.0 if math.isnan(probability) else probability
+
+
 def _most(baseline: Baseline, difference: float, method: Method) -> float:
     """Return the units at which `difference` is `_FURTHEST` standard errors."""
     deviation = math.sqrt(baseline.variance / (1.0 - method.share) + baseline.treated(difference) / method.share)
     return (_FURTHEST * deviation / difference) ** 2
+
+
+def _divided(units: float, method: Method) -> tuple[float, float]:
+    """Return the units of control and treatment."""
+    for field in ("share", "confidence"):
+        if not 0.0 < getattr(method, field) < 1.0:
+            raise InvalidInput(f"the {field} must lie in (0, 1), got {getattr(method, field):g}", field=field)
+    n, treated_n = (1.0 - method.share) * units, method.share * units
+    if not min(n, treated_n) >= _FEWEST * (1.0 - 1e-9):
+        raise InvalidInput(f"each variation must have two units at least, got {min(n, treated_n):g}", field="units")
+    return n, treated_n
 
 
 def _check(wanted: float, method: Method) -> None:

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy import optimize, stats
+from scipy.special import ndtr, ndtri
 
 from shared.experiments.plan import Metric
 from shared.experiments.statistics.confidence_sequences import confidence_sequence, effective_units
 from shared.experiments.statistics.cuped import adjusted
-from shared.experiments.statistics.effect import Effect
+from shared.experiments.statistics.effect import Effect, compared, standard_error
 from shared.experiments.statistics.metrics import UnitValues, metric_samples
 from shared.experiments.statistics.moments import Sample, sums
 from shared.experiments.statistics.power import Baseline, Method, detectable, power, units_needed
@@ -126,6 +127,18 @@ def test_strata_are_what_a_saturated_regression_makes_of_them() -> None:
     control, treatment = metric_samples(Metric("amount", "bought", kind="mean"), units, 2).samples
     assert treatment.mean - control.mean == exactly(case["difference"])
     assert math.hypot(control.standard_error, treatment.standard_error) == exactly(case["standard_error"])
+
+
+@pytest.mark.parametrize("case", STATSMODELS["proportions"], ids=lambda case: str(case["n_control"]))
+def test_statsmodels_has_the_same_interval_for_proportions(case: dict[str, Any]) -> None:
+    """Wald's, whose critical value is the normal law's; its variances divide by n, and so do these samples'."""
+    shares = [(case[arm] / case[f"n_{arm}"], case[f"n_{arm}"]) for arm in ("control", "treatment")]
+    control, treatment = (Sample(n, share, share * (1.0 - share)) for share, n in shares)
+    z = (treatment.mean - control.mean) / standard_error(control, treatment)
+    effect = compared(
+        control, treatment, float(ndtri(0.975)), p_value=float(2.0 * ndtr(-abs(z))), confidence=0.95, method="wald"
+    )
+    agrees(effect, {**case, "difference": treatment.mean - control.mean})
 
 
 @pytest.mark.parametrize("case", STATSMODELS["power"], ids=lambda case: str(case["n_control"]))

@@ -58,6 +58,18 @@ def test_the_sequential_default_costs_what_it_may() -> None:
     assert 1.5 <= cost <= 1.75
 
 
+def test_the_power_rises_to_one() -> None:
+    """However far the effect lies, the power is a number: SciPy's noncentral t is none in places."""
+    baseline = Baseline.of_mean(0.0, 1.0)
+    for units in (4, 12, 200, 100_000):
+        for confidence in (0.8, 0.95, 0.99):
+            method = Method("fixed_horizon", confidence)
+            powers = [power(baseline, each / np.sqrt(units), units, method) for each in np.linspace(0.0, 120.0, 241)]
+            assert powers[0] == pytest.approx(1.0 - confidence)
+            assert np.all(np.diff(powers) >= -1e-12)
+            assert powers[-1] == pytest.approx(1.0)
+
+
 def test_a_fall_is_found_as_a_rise_is() -> None:
     """The sign decides nothing where the variances stay, and a rate that falls varies less."""
     baseline = Baseline.of_mean(1.0, 1.0)
@@ -88,6 +100,10 @@ def test_what_no_sample_can_show_is_none_and_what_is_no_question_is_refused() ->
         ("difference", lambda: units_needed(Baseline.of_rate(0.5), 0.0)),
         ("power", lambda: units_needed(Baseline.of_rate(0.5), 0.1, 1.0)),
         ("power", lambda: detectable(Baseline.of_rate(0.5), 100, 0.01)),
+        ("units", lambda: power(Baseline.of_rate(0.5), 0.1, 10.0, Method("fixed_horizon", share=0.1))),
+        ("units", lambda: detectable(Baseline.of_rate(0.5), 0.0)),
+        ("share", lambda: units_needed(Baseline.of_rate(0.5), 0.1, method=Method(share=1.0))),
+        ("confidence", lambda: power(Baseline.of_rate(0.5), 0.1, 100, Method(confidence=95.0))),
     ):
         with pytest.raises(InvalidInput) as caught:
             ask()
