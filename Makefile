@@ -67,8 +67,8 @@ rollouts: $(STAMP) ## 20 roll-outs at a reward rate of 20 % and a margin of 10 %
 audit: $(STAMP) ## 10,000 stored decisions of every kind of policy recompute to the same action and propensity (minutes)
 	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0 tests/integration/test_audit.py
 
-bench-candidates: $(STAMP) ## 600 simulated logs on which candidates learn and are judged: how often intervals hold (minutes)
-	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/console/test_progressive_evaluation.py
+bench-candidates: $(STAMP) ## simulated logs, of decisions and of sessions, on which candidates learn and are judged: how often intervals hold (minutes)
+	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/console/test_progressive_evaluation.py tests/unit/console/test_session_evaluation.py
 
 bench-health: $(STAMP) ## 1,000 simulated policy versions whose propensities are right: none may alarm (minutes)
 	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/evaluation/test_propensity_health.py
