@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start conformance spread bench-assigning oracles bench-evaluation bench-policies image image-test bench-experiments bench-judgement oracles-experiments e2e clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start conformance spread bench-assigning oracles bench-evaluation bench-policies image image-test bench-experiments oracles-experiments e2e oracles-javascript bench-judgement clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,8 +67,8 @@ rollouts: $(STAMP) ## 20 roll-outs at a reward rate of 20 % and a margin of 10 %
 audit: $(STAMP) ## 10,000 stored decisions of every kind of policy recompute to the same action and propensity (minutes)
 	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0 tests/integration/test_audit.py
 
-bench-candidates: $(STAMP) ## 600 simulated logs on which candidates learn and are judged: how often intervals hold (minutes)
-	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/console/test_progressive_evaluation.py
+bench-candidates: $(STAMP) ## simulated logs, of decisions and of sessions, on which candidates learn and are judged: how often intervals hold (minutes)
+	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/console/test_progressive_evaluation.py tests/unit/console/test_session_evaluation.py
 
 bench-health: $(STAMP) ## 1,000 simulated policy versions whose propensities are right: none may alarm (minutes)
 	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/evaluation/test_propensity_health.py
@@ -97,6 +97,10 @@ bench-assigning: $(STAMP) ## assignments per second on one core, beside the hash
 
 oracles: build/oracles/.installed ## compare the kept numbers of obp and MABWiser with what they compute (ORACLES=--write keeps new ones; downloads 2.3 GB)
 	OPENBLAS_NUM_THREADS=1 build/oracles/bin/python -m tests.oracles.write $(ORACLES)
+
+oracles-javascript: $(STAMP) ## compare the kept numbers of GrowthBook's JavaScript with what it computes (Node.js and npm)
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/javascript @growthbook/growthbook@1.8.0
+	$(BIN)/python -m tests.oracles.javascript build/javascript/node_modules/@growthbook/growthbook
 
 build/oracles/.installed: tests/oracles/requirements.txt
 	$(PYTHON) -m venv build/oracles
