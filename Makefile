@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start conformance spread bench-assigning oracles oracles-javascript bench-evaluation bench-policies image image-test e2e clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start conformance spread bench-assigning oracles oracles-javascript bench-evaluation bench-policies image image-test bench-experiments oracles-experiments e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -106,6 +106,17 @@ build/oracles/.installed: tests/oracles/requirements.txt
 	$(PYTHON) -m venv build/oracles
 	build/oracles/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+oracles-experiments: build/oracles-experiments/.installed ## the same of the experiments' statistics: gbstats, statsmodels (ORACLES=--write keeps new ones)
+	OPENBLAS_NUM_THREADS=1 build/oracles-experiments/bin/python -m tests.oracles.experiments $(ORACLES)
+
+build/oracles-experiments/.installed: tests/oracles/experiments.txt
+	$(PYTHON) -m venv build/oracles-experiments
+	build/oracles-experiments/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench-experiments: $(STAMP) ## error rates and power of the experiments' tests, 2,000 simulated experiments a world (minutes)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.performance.experiments
 
 bench-policies: $(STAMP) build/peers/.installed ## the default contextual policy beside Vowpal Wabbit and MABWiser, with its speed (an hour)
 	$(BIN)/python -m tests.performance.policies

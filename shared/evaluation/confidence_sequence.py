@@ -3,10 +3,12 @@
 Two of them. `asymptotic_sequence` asks for nothing but a finite variance, and holds as a central limit theorem does, but
 uniformly in time (Robbins' normal mixture with the variance estimated):
 
-    X̄_n ± S_n √( 2 (n rho² + 1) / (n² rho²) · log( √(n rho² + 1) / alpha ) ),        rho² = (-2 log alpha + log(1 - 2 log alpha)) / DESIGN_ROWS
+    X̄_n ± S_n / √n · c_n,        c_n = √( 2 (m + 1) / m · log( √(m + 1) / alpha ) ),        m = n rho²,
+                                 rho² = (-2 log alpha + log(1 - 2 log alpha)) / design_rows
 
-rho is fixed beforehand, and makes the interval narrowest at `DESIGN_ROWS` rows. Paper: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas,
-"Time-uniform central limit theory and asymptotic confidence sequences", 2021 (arXiv:2103.06476), theorem 2.2 and appendix B.2.
+rho is fixed beforehand, and makes the interval narrowest at `design_rows` rows. `critical_value` is c_n, which holds for whatever is asymptotically
+a mean (the experiments' differences and lifts, too), and `anytime_p_value` the alpha at which c_n is |z|. Paper: Waudby-Smith, Arbour, Sinha,
+Kennedy & Ramdas, "Time-uniform central limit theory and asymptotic confidence sequences", 2021 (arXiv:2103.06476), theorem 2.2 and appendix B.2.
 
 `weighted_sequence` holds at every number of rows, for importance-weighted rewards: true propensities and rewards in a known range are
 all that it supposes; the weights may be as large as they like. Any ξ_i >= 0 with mean V, guesses ξ̂_i in [0, 1] and bets λ_i in
@@ -38,11 +40,36 @@ def asymptotic_sequence(terms: Floats, confidence: float) -> tuple[float, float]
     deviation = float(terms.std(ddof=1)) if rows > 1 else 0.0
     if deviation <= 0.0:
         return None
-    alpha = 1.0 - confidence
-    spread = rows * (-2.0 * math.log(alpha) + math.log(1.0 - 2.0 * math.log(alpha))) / DESIGN_ROWS  # n rho²
-    radius = deviation * math.sqrt(2.0 * (spread + 1.0) / (rows * spread) * math.log(math.sqrt(spread + 1.0) / alpha))
+    radius = deviation / math.sqrt(rows) * critical_value(rows, confidence, DESIGN_ROWS)
     mean = float(terms.mean())
     return mean - radius, mean + radius
+
+
+def critical_value(rows: float, confidence: float, design_rows: float) -> float:
+    """Return by how many standard errors of `rows` (> 0) rows the interval reaches to either side, narrowest at `design_rows` (> 0).
+
+    `confidence`: in (0, 1).
+
+    >>> [round(critical_value(rows, 0.95, 1_000), 2) for rows in (10, 100, 1_000, 10_000, 1_000_000)]
+    [9.08, 3.86, 3.04, 3.24, 3.87]
+    """
+    alpha, mixed = 1.0 - confidence, _mixed(rows, confidence, design_rows)
+    return math.sqrt(2.0 * (mixed + 1.0) / mixed * (0.5 * math.log1p(mixed) - math.log(alpha)))
+
+
+def anytime_p_value(z: float, rows: float, confidence: float, design_rows: float) -> float:
+    """Return the p-value in (0, 1] of a mean `z` standard errors from 0: at most 1 - `confidence` just where the interval leaves out 0.
+
+    That it ever falls to p has a probability of p at most, for every p; `confidence` only says for which one rho is chosen.
+    """
+    mixed = _mixed(rows, confidence, design_rows)
+    return min(1.0, math.exp(0.5 * math.log1p(mixed) - 0.5 * mixed / (mixed + 1.0) * z * z))
+
+
+def _mixed(rows: float, confidence: float, design_rows: float) -> float:
+    """Return m = n rho²."""
+    level = -2.0 * math.log(1.0 - confidence)
+    return rows * (level + math.log1p(level)) / design_rows
 
 
 def weighted_sequence(

@@ -27,7 +27,8 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     `n`: units, >= 0; 0 where nothing is known, such as a ratio in which nobody has a denominator. `mean`: the estimate: a share, a mean,
     a ratio or a quantile. `variance`: of one unit's influence on it, >= 0: its standard error is √(variance / n); 0 where n < 2. `common`: variance of that part
     of the estimate which the other variations have in common with it (not of the unit's influence): it does not touch a difference, and touches a
-    ratio; 0 but for adjusted metrics. `conversions`: the units that tell something of a rare event (`metrics`), None where that is no question.
+    ratio; 0 but for adjusted metrics. `conversions`: how many conversions of one size would tell as much as those that there are (`metrics`),
+    None where that is no question.
 
     >>> Sample(n=100, mean=0.5, variance=0.25).standard_error
     0.05
@@ -48,13 +49,23 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
 class Sums(msgspec.Struct, frozen=True):
     """The joint moments of y, d, x and e over the units of one variation.
 
-    `n`: units, >= 0. `means`: shape (4,), 0 of nothing. `products`: shape (4, 4), Σ (z - z̄)(z - z̄)ᵀ. `conversions`: units whose y is not 0.
+    `n`: units, >= 0. `means`: shape (4,), 0 of nothing. `products`: shape (4, 4), Σ (z - z̄)(z - z̄)ᵀ. `size`: Σ |y|.
     """
 
     n: int
     means: tuple[float, ...]
     products: tuple[tuple[float, ...], ...]
-    conversions: int
+    size: float
+
+    @property
+    def conversions(self) -> int:
+        """Return (Σ |y|)² / Σ y², rounded down: the conversions where y is 0 or 1, fewer than the units with a value where few of them make up the most.
+
+        >>> sums(np.array([1.0, 1.0, 0.0, 1.0])).conversions, sums(np.array([9.0, 1.0, 0.0, 1.0])).conversions
+        (3, 1)
+        """
+        squares = self.products[0][0] + self.n * self.means[0] ** 2
+        return int(self.size**2 / squares * (1.0 + 1e-9)) if squares > 0.0 else 0
 
     def merged(self, other: Sums) -> Sums:
         """Return the sums of the units of both, which must not share any.
@@ -71,7 +82,7 @@ class Sums(msgspec.Struct, frozen=True):
             n,
             np.array(self.means) + apart * (other.n / n),
             np.array(self.products) + np.array(other.products) + np.outer(apart, apart) * (self.n * other.n / n),
-            self.conversions + other.conversions,
+            self.size + other.size,
         )
 
     def sample(self) -> Sample:
@@ -115,8 +126,8 @@ def sums(
         raise ValueError("the values of a metric must be finite numbers")
     means = rows.mean(axis=1) if n else np.zeros(4)
     centred = rows - means[:, None]
-    return _sums(n, means, centred @ centred.T, int(np.count_nonzero(values)))
+    return _sums(n, means, centred @ centred.T, float(np.abs(values).sum()))
 
 
-def _sums(n: int, means: Floats, products: Floats, conversions: int) -> Sums:
-    return Sums(n, tuple(means.tolist()), tuple(map(tuple, products.tolist())), conversions)
+def _sums(n: int, means: Floats, products: Floats, size: float) -> Sums:
+    return Sums(n, tuple(means.tolist()), tuple(map(tuple, products.tolist())), size)

@@ -15,19 +15,19 @@ NUMBERS = st.floats(-1e6, 1e6)
 
 
 def test_a_mean_is_numpys_mean_and_variance() -> None:
-    """Without a denominator: mean, unbiased variance, and the units that are not 0."""
+    """Without a denominator: mean, unbiased variance, and the effective number of values, (3.5 + 1.25 + 8)² / (3.5² + 1.25² + 8²) = 2.09."""
     values = np.array([0.0, 3.5, 0.0, -1.25, 8.0])
     sample = sums(values).sample()
     assert sample.mean == pytest.approx(values.mean(), rel=1e-15)
     assert sample.variance == pytest.approx(values.var(ddof=1), rel=1e-14)
     assert sample.standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(5), rel=1e-14)
-    assert (sample.n, sample.conversions, sample.common) == (5, 3, 0.0)
+    assert (sample.n, sample.conversions, sample.common) == (5, 2, 0.0)
 
 
 def test_a_ratio_has_the_variance_of_its_influence() -> None:
-    """The delta method: the variance is that of (y - R d) / d̄; and it is what 20,000 simulated ratios vary by."""
+    """The delta method: the variance is that of (y - R d) / d̄; and it is what 5,000 simulated ratios vary by."""
     random = np.random.default_rng(1)
-    denominators = random.poisson(4.0, size=(20_000, 200)).astype(np.float64)
+    denominators = random.poisson(4.0, size=(5_000, 200)).astype(np.float64)
     values = random.binomial(denominators.astype(int), 0.3) + 0.5 * denominators
     sample = sums(values[0], denominators[0]).sample()
     ratio = values[0].sum() / denominators[0].sum()
@@ -36,7 +36,7 @@ def test_a_ratio_has_the_variance_of_its_influence() -> None:
     assert sample.variance == pytest.approx(influence.var(ddof=1), rel=1e-12)
     ratios = values.sum(axis=1) / denominators.sum(axis=1)
     errors = np.mean(
-        [sums(y, d).sample().standard_error for y, d in zip(values[:500], denominators[:500], strict=True)]
+        [sums(y, d).sample().standard_error for y, d in zip(values[:200], denominators[:200], strict=True)]
     )
     assert errors == pytest.approx(ratios.std(), rel=0.03)
 
@@ -47,7 +47,8 @@ def test_sums_of_parts_merge_to_the_sums_of_the_whole(rows: list[tuple[float, ..
     table = np.array(rows)
     whole, one, other = (sums(*part.T) for part in (table, table[:cut], table[cut:]))
     for merged in (one.merged(other), other.merged(one)):
-        assert (merged.n, merged.conversions) == (whole.n, whole.conversions)
+        assert merged.n == whole.n
+        assert merged.size == pytest.approx(whole.size)
         assert np.allclose(merged.means, whole.means, rtol=1e-12, atol=1e-6)
         assert np.allclose(merged.products, whole.products, rtol=1e-9, atol=1e-3)  # of numbers up to 1e12
 
