@@ -6,6 +6,9 @@ redelivery an error becomes is decided at the edge (`shared.edge.problems`), now
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Self
+
 
 class KnudgeError(Exception):
     """Something went wrong."""
@@ -17,6 +20,20 @@ class KnudgeError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.field = field
+        self.faults: tuple[tuple[str, str], ...] = ()
+        """Every fault that was found, where all were looked for: (field, what is wrong with it)."""
+
+    @classmethod
+    def of(cls, faults: Sequence[tuple[str, str]]) -> Self:
+        """Return the error of one or more faults, each a field and what is wrong with it; the first field stands for all.
+
+        >>> error = InvalidInput.of([("weights", "must add up to 1"), ("layer.low", "must be at least 0")])
+        >>> error.field, error.detail
+        ('weights', 'weights: must add up to 1; layer.low: must be at least 0')
+        """
+        error = cls("; ".join(f"{field}: {detail}" for field, detail in faults), field=faults[0][0])
+        error.faults = tuple(faults)
+        return error
 
     @classmethod
     def title(cls) -> str:
@@ -60,6 +77,18 @@ class UnknownDecision(KnudgeError):
     slug = "unknown-decision"
 
 
+class UnknownExperiment(KnudgeError):
+    """No such experiment."""
+
+    slug = "unknown-experiment"
+
+
+class UnknownFlag(KnudgeError):
+    """No such flag."""
+
+    slug = "unknown-flag"
+
+
 class UnknownDeadLetter(KnudgeError):
     """No such dead letter."""
 
@@ -88,6 +117,12 @@ class NotBootstrapped(KnudgeError):
     """No snapshot is at hand and the request names no actions to choose among."""
 
     slug = "not-bootstrapped"
+
+
+class NoCatalogue(KnudgeError):
+    """No catalogue of experiments is at hand."""
+
+    slug = "no-catalogue"
 
 
 class Unavailable(KnudgeError):

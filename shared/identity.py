@@ -130,7 +130,12 @@ def unit_pseudonym(key: bytes, attribute: str, value: str) -> str:
     >>> unit_pseudonym(b"key", "user_id", "ada") == pseudonym(b"key", "user", "ada")
     True
     """
-    return pseudonym(key, "user" if attribute == "user_id" else f"unit:{attribute}", value)
+    return pseudonym(key, unit_kind(attribute), value)
+
+
+def unit_kind(attribute: str) -> str:
+    """Return what kind of name an attribute's value is."""
+    return "user" if attribute == "user_id" else f"unit:{attribute}"
 
 
 def seal(key: bytes, kind: str, name: str) -> str:
@@ -144,8 +149,17 @@ def seal(key: bytes, kind: str, name: str) -> str:
     """
     if name.startswith(SEAL) and _sealed_pseudonym(key, kind, name) is not None:
         return name
-    held = pseudonym(key, kind, name)
-    return f"{SEAL}{held}:{_signature(key, kind, held)}".ljust(len(name), _FILL)
+    return sealed(key, kind, pseudonym(key, kind, name)).ljust(len(name), _FILL)
+
+
+def sealed(key: bytes, kind: str, held: str) -> str:
+    """Return the sealed name that holds a pseudonym.
+
+    >>> key = b"sixteen or more characters"
+    >>> sealed(key, "user", pseudonym(key, "user", "ada")) == seal(key, "user", "ada")
+    True
+    """
+    return f"{SEAL}{held}:{_signature(key, kind, held)}"
 
 
 SEAL = "knudge-pseudonym:"

@@ -53,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True):
     concurrency_limit: int = 4_096
     """Most requests under way in one process; further ones get 503."""
     retention_days: int = 400
-    """How long decisions and feedback are kept; 0 keeps them for ever."""
+    """How long decisions, feedback and exposures are kept; 0 keeps them for ever."""
     snapshot_poll_ms: int = 100
     """How often a serving process looks for newer snapshots."""
     journal_wait_ms: int = 20

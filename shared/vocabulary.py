@@ -215,13 +215,15 @@ class ServedBy(msgspec.Struct, frozen=True, omit_defaults=True):
 class InExperiment(msgspec.Struct, frozen=True, array_like=True):
     """The variation of an experiment that a decision was made for.
 
-    `unit`: the pseudonym of what was split, the user's unless the experiment splits by another attribute.
+    `unit`: the pseudonym of what was split, the user's unless the experiment splits by another attribute. `holdout`: the key, phase
+    and variation of the holdout that the unit was exposed to as well; None for none.
     """
 
     key: str
     phase: int
     variation: str
     unit: str
+    holdout: tuple[str, int, str] | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, array_like=True):

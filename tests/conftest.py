@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from functions.local.binaries import choice_from, find_redis
+from functions.local.guard import Guard
 from functions.local.ports import ReservedPort
+from functions.local.redis_server import RedisServer
 from functions.local.servers import LocalServers
 from shared.storage.migrate import migrate
 
@@ -41,6 +45,16 @@ def own_servers(tmp_path: Path) -> Iterator[LocalServers]:
     with LocalServers.start(tmp_path / "servers") as started:
         migrate(started.database_url)
         yield started
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """Run a Redis alone for one test, which may stop and wipe it."""
+    with Guard() as guard:
+        redis = RedisServer(find_redis(choice_from(os.environ)), tmp_path / "redis", "secret", guard)
+        redis.start()
+        yield redis
+        redis.close()
 
 
 @pytest.fixture

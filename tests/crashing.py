@@ -17,6 +17,8 @@ MOMENTS = {
     "between-drain-and-commit": ("shared.storage.postgres_learning", "LearningTransaction.store"),
     "between-commit-and-trim": ("functions.learn.handler", "trim_journal"),
     "between-commit-and-publish": ("functions.learn.handler", "publish"),
+    "between-exposures-and-commit": ("functions.learn.exposures", "record"),
+    "between-exposures-and-trim": ("functions.learn.exposures", "trim_exposures"),
     "between-commit-and-wake-up": ("shared.edge.sink", "Sink.learning_due"),
     "between-refit-and-commit": ("shared.storage.postgres_trainings", "Trainings.note"),
     "between-commit-and-finish": ("shared.storage.postgres_trainings", "Trainings.finish"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -18,6 +18,8 @@ from urllib.parse import urlencode
 import psycopg
 from psycopg.rows import dict_row
 
+from functions.assignment.func import assignment
+from functions.assignment.func import door as assignment_door
 from functions.control.func import control
 from functions.control.func import door as control_door
 from functions.feedback.func import door as feedback_door
@@ -31,11 +33,18 @@ from functions.train.func import door as train_door
 from functions.train.func import train
 from shared.edge.function import Function
 from shared.edge.http import HttpRequest, Reply, Request
+from shared.experiments.assigning import PublishedCatalogue
+from shared.experiments.experiment import ExperimentSpec
+from shared.experiments.exposure import Exposure
+from shared.experiments.flags import FlagSpec
 from shared.settings import Settings
+from shared.storage.redis_catalogue import encode_catalogue, publish_catalogue
 from shared.storage.redis_connection import connect
+from shared.storage.redis_drain import read_exposures
 
 TARGETS: dict[str, Callable[[HttpRequest], Awaitable[Reply]]] = {
     "recommend": recommend,
+    "assignment": assignment,
     "feedback": feedback,
     "learn": learn,
     "control": control,
@@ -43,6 +52,7 @@ TARGETS: dict[str, Callable[[HttpRequest], Awaitable[Reply]]] = {
 }
 DOORS: dict[str, Function[Any]] = {
     "recommend": recommend_door,
+    "assignment": assignment_door,
     "feedback": feedback_door,
     "learn": learn_door,
     "control": control_door,
@@ -136,6 +146,28 @@ class Stage:
         answer = await self.call("control", "PUT", f"/v1/policies/{name}", spec)
         assert answer.status in {200, 201}, answer
         return name
+
+    async def publish(self, *experiments: ExperimentSpec, flags: Sequence[FlagSpec] = ()) -> None:
+        """Publish a catalogue of these, and return once `assignment` holds it."""
+        [row] = self.sql("update catalogue set version = version + 1 returning version")
+        published = PublishedCatalogue(row["version"], experiments, tuple(flags))
+        assert await publish_catalogue(self.redis, published.version, encode_catalogue(published))
+        assigner = await assignment_door.start()
+        async with asyncio.timeout(20):
+            while assigner._catalogues.held().version != published.version:  # noqa: ASYNC110 - it polls, too
+                await asyncio.sleep(0.01)
+
+    async def assign(self, user: str, *experiments: str, **body: Any) -> Any:
+        """Return assignments that must be made, by experiment; none named: all."""
+        named = {"experiments": list(experiments)} if experiments else {}
+        answer = await self.call("assignment", "POST", "/v1/assignments", {"user_id": user} | named | body)
+        assert (answer.status, answer.body.get("degraded")) == (200, False), answer
+        return {each["experiment"]: each for each in answer.body["assignments"]}
+
+    async def exposures(self, experiment: str) -> list[Exposure]:
+        """Return what the journal holds of an experiment's exposures."""
+        journal = await read_exposures(self.redis, 1_000_000)
+        return [each for each in journal.exposures if each.experiment == experiment]
 
     async def recommend(self, policy: str, **body: Any) -> Any:
         """Return a recommendation that must succeed."""

@@ -50,6 +50,10 @@ def schema() -> pa.Schema:
             pa.field("actor", pa.string(), nullable=False),
             pa.field("default_action", pa.string()),
             pa.field("logged_position", pa.int16()),
+            pa.field("experiment", pa.string()),
+            pa.field("phase", pa.int32()),
+            pa.field("variation", pa.string()),
+            pa.field("unit", pa.string()),
         ]
     )
 
@@ -70,6 +74,7 @@ def write(path: Path, items: Iterable[DecidedItem]) -> int:
 
 def _row(item: DecidedItem) -> dict[str, Any]:
     decision = item.stored.decision
+    experiment = decision.experiment
     features = {} if item.chosen is None else item.eligible[item.chosen].features
     return {
         "decision_id": decision.decision_id,
@@ -98,4 +103,8 @@ def _row(item: DecidedItem) -> dict[str, Any]:
         "actor": decision.actor,
         "default_action": decision.default_action,
         "logged_position": decision.position,
+        "experiment": None if experiment is None else experiment.key,
+        "phase": None if experiment is None else experiment.phase,
+        "variation": None if experiment is None else experiment.variation,
+        "unit": None if experiment is None else experiment.unit,
     }

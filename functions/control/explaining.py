@@ -139,6 +139,11 @@ def _notes(stored: StoredDecision, again: Recomputation | None, own: Snapshot | 
         notes.append(
             f"not the policy decided but its {by.who.replace('_', ' ')}, {what}; the policy itself gave this {shares}"
         )
+    experiment = decision.experiment
+    if experiment is not None:
+        notes.append(
+            f"it belongs to the variation {experiment.variation} of {experiment.key}, phase {experiment.phase}"
+        )
     if decision.origin == "logged":
         known = _stated(decision)
         notes.append(f"another system decided and reported it{known}: Knudge holds no law to recompute it by")

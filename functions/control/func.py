@@ -10,10 +10,22 @@ from typing import NamedTuple
 import msgspec
 
 from functions.control.dead_letters import Letters
+from functions.control.experiments import Experimenters
 from functions.control.explaining import Explainer
 from functions.control.handler import Operators
 from shared.edge.contracts import Policies, PolicyIn, PolicyOut, Versions
 from shared.edge.decoding import decode, decode_arguments
+from shared.edge.experiment_contracts import (
+    ExperimentAsked,
+    ExperimentIn,
+    ExperimentOut,
+    Experiments,
+    ExperimentStop,
+    ExperimentVersions,
+    FlagIn,
+    FlagOut,
+    Flags,
+)
 from shared.edge.explanations import Explanation, WatchedPropensities
 from shared.edge.function import Call, Function, Route
 from shared.edge.http import HttpRequest, Reply, json_reply
@@ -27,6 +39,9 @@ from shared.storage.postgres_connection import open_pool
 from shared.storage.redis_connection import connect
 
 _policy = msgspec.json.Decoder(PolicyIn)
+_experiment = msgspec.json.Decoder(ExperimentIn)
+_stop = msgspec.json.Decoder(ExperimentStop)
+_flag = msgspec.json.Decoder(FlagIn)
 _encode = msgspec.json.Encoder().encode
 _POOL = 4
 
@@ -35,6 +50,7 @@ class Desk(NamedTuple):
     """What operators work with."""
 
     policies: Operators
+    experiments: Experimenters
     letters: Letters
     explainer: Explainer
 
@@ -47,6 +63,7 @@ async def _opening(settings: Settings, metrics: Metrics) -> AsyncIterator[Desk]:
         try:
             yield Desk(
                 Operators(settings, pool, client, sink, time),
+                Experimenters(settings, pool, client, sink),
                 Letters(settings, metrics, pool, sink),
                 Explainer(settings, pool),
             )
@@ -76,6 +93,45 @@ async def _versions(desk: Desk, call: Call) -> Reply:
 async def _promote(desk: Desk, call: Call) -> Reply:
     version = _number(call, "version")
     return json_reply(_encode(await desk.policies.promote(call.variables["name"], version, call.caller)))
+
+
+async def _put_experiment(desk: Desk, call: Call) -> Reply:
+    body = decode(_experiment, call.body)
+    experiment, new = await desk.experiments.write(call.variables["key"], body, call.caller)
+    return json_reply(_encode(experiment), 201 if new else 200)
+
+
+async def _stop_experiment(desk: Desk, call: Call) -> Reply:
+    released = decode(_stop, call.body or b"{}").released
+    return json_reply(_encode(await desk.experiments.stop(call.variables["key"], released, call.caller)))
+
+
+async def _experiment_read(desk: Desk, call: Call) -> Reply:
+    version = decode_arguments(ExperimentAsked, call.arguments).version
+    return json_reply(_encode(await desk.experiments.read(call.variables["key"], version)))
+
+
+async def _all_experiments(desk: Desk, call: Call) -> Reply:
+    del call
+    return json_reply(_encode(await desk.experiments.all()))
+
+
+async def _experiment_versions(desk: Desk, call: Call) -> Reply:
+    return json_reply(_encode(await desk.experiments.versions(call.variables["key"])))
+
+
+async def _put_flag(desk: Desk, call: Call) -> Reply:
+    flag, new = await desk.experiments.write_flag(call.variables["key"], decode(_flag, call.body), call.caller)
+    return json_reply(_encode(flag), 201 if new else 200)
+
+
+async def _flag_read(desk: Desk, call: Call) -> Reply:
+    return json_reply(_encode(await desk.experiments.read_flag(call.variables["key"])))
+
+
+async def _all_flags(desk: Desk, call: Call) -> Reply:
+    del call
+    return json_reply(_encode(await desk.experiments.all_flags()))
 
 
 async def _explain(desk: Desk, call: Call) -> Reply:
@@ -125,6 +181,14 @@ door = Function(
         Route("GET", "/v1/policies/{name}/versions", _versions, None, Versions),
         Route("POST", "/v1/policies/{name}/versions/{version}/promote", _promote, None, PolicyOut),
         Route("GET", "/v1/policies/{name}/propensities", _propensities, None, WatchedPropensities),
+        Route("GET", "/v1/experiments", _all_experiments, None, Experiments),
+        Route("PUT", "/v1/experiments/{key}", _put_experiment, ExperimentIn, ExperimentOut),
+        Route("GET", "/v1/experiments/{key}", _experiment_read, None, ExperimentOut, asks=ExperimentAsked),
+        Route("GET", "/v1/experiments/{key}/versions", _experiment_versions, None, ExperimentVersions),
+        Route("POST", "/v1/experiments/{key}/stop", _stop_experiment, ExperimentStop, ExperimentOut),
+        Route("GET", "/v1/flags", _all_flags, None, Flags),
+        Route("PUT", "/v1/flags/{key}", _put_flag, FlagIn, FlagOut),
+        Route("GET", "/v1/flags/{key}", _flag_read, None, FlagOut),
         Route("GET", "/v1/decisions/{decision_id}/explanation", _explain, None, Explanation),
         Route("POST", "/v1/dead-letters", _keep_letters, CloudEventIn, media="application/cloudevents+json"),
         Route("GET", "/v1/dead-letters", _letters, None, DeadLetters, asks=DeadLettersAsked),

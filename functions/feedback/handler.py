@@ -14,6 +14,7 @@ import msgspec
 from shared.edge.contracts import ActivationAnswer, FeedbackAnswer, FeedbackIn, LoggedAnswer, LoggedDecision
 from shared.edge.decoding import Bounds
 from shared.errors import InvalidInput, KnudgeError, Unavailable, UnknownPolicy
+from shared.experiments.exposure import UserFeedback
 from shared.identity import RANDOM_BITS, content_identity, decision_id, policy_key, pseudonym, route
 from shared.observability.metrics import Metrics
 from shared.ports import Clock, Wakes
@@ -57,15 +58,16 @@ class Taker:
         """
         self._bounds.batch(len(events), "events")
         now = self._clock()
-        rows = []
+        rows: list[Feedback | UserFeedback] = []
         for at, event in enumerate(events):
             try:
                 source, event_id = identities[at] if identities else self._identity(event, caller)
-                rows.append(self._feedback(event, source, event_id, Caller(source) if identities else caller, now))
+                rows.append(self._event(event, source, event_id, Caller(source) if identities else caller, now))
             except KnudgeError as error:
                 raise _placed(error, place, at) from None
         new = await self._store.take_feedback(rows)
-        await self._wake(route(row.decision_id).policy_key for row in rows if feedback_key(row) in new)
+        named = (row.decision_id for row in rows if isinstance(row, Feedback) and feedback_key(row) in new)
+        await self._wake(route(decision).policy_key for decision in named)
         self._processed.inc("accepted", by=len(new))
         self._processed.inc("duplicate", by=len(rows) - len(new))
         return FeedbackAnswer(len(new), len(rows) - len(new))
@@ -102,25 +104,44 @@ class Taker:
         await self._wake([where.policy_key] if new else [])
         return ActivationAnswer(decision, new)
 
-    def _feedback(self, event: FeedbackIn, source: str, event_id: str, caller: Caller, now: float) -> Feedback:
-        where = route(event.decision_id)
-        self._timely(where.decided_at, now, "decision_id")
+    def _event(
+        self, event: FeedbackIn, source: str, event_id: str, caller: Caller, now: float
+    ) -> Feedback | UserFeedback:
         self._bounds.string(event.kind, "kind")
         self._bounds.string(event.action, "action")
         self._bounds.string(event.event_id, "event_id")
-        if where.several and event.action is None:
-            detail = "is required: the decision has several items"
-            raise InvalidInput(detail, field="action")
         if not -LARGEST_VALUE <= event.value <= LARGEST_VALUE:
             detail = f"must lie between -{LARGEST_VALUE:g} and {LARGEST_VALUE:g}"
             raise InvalidInput(detail, field="value")
         occurred_at = now if event.occurred_at is None else event.occurred_at.timestamp()
+        if event.user_id is not None:
+            return self._user_feedback(event, event.user_id, (source, event_id), caller, (occurred_at, now))
+        decision_id = event.decision_id or ""  # one of the two is there: `FeedbackIn` sees to it
+        where = route(decision_id)
+        self._timely(where.decided_at, now, "decision_id")
+        if where.several and event.action is None:
+            detail = "is required: the decision has several items"
+            raise InvalidInput(detail, field="action")
         if not where.decided_at - _DAY_S <= occurred_at <= now + CLOCK_SKEW_S:
             detail = "must not lie in the future, nor more than a day before the decision"
             raise InvalidInput(detail, field="occurred_at")
         return Feedback(
-            event.decision_id, source, event_id, event.kind, event.value, event.action, occurred_at, now, caller.name
+            decision_id, source, event_id, event.kind, event.value, event.action, occurred_at, now, caller.name
         )
+
+    def _user_feedback(
+        self, event: FeedbackIn, user: str, identity: tuple[str, str], caller: Caller, times: tuple[float, float]
+    ) -> UserFeedback:
+        self._bounds.string(user, "user_id")
+        if event.decision_id is not None:
+            detail = "takes the place of decision_id; give one of the two"
+            raise InvalidInput(detail, field="user_id")
+        if event.action is not None:
+            detail = "is an item of a decision; leave it out beside user_id"
+            raise InvalidInput(detail, field="action")
+        self._timely(*times, "occurred_at")
+        name = pseudonym(self._key, "user", user)
+        return UserFeedback(name, *identity, event.kind, event.value, *times, caller.name)
 
     async def _decision(self, logged: LoggedDecision, caller: Caller, identity: str | None, now: float) -> Decision:
         for field in ("policy", "action", "user_id", "session_id", "decision_id"):
@@ -177,8 +198,15 @@ class Taker:
         return decision_id(key, microseconds, digest & ((1 << RANDOM_BITS) - 1), several=False)
 
     def _identity(self, event: FeedbackIn, caller: Caller) -> tuple[str, str]:
-        sent = event.event_id if event.event_id is not None else content_identity(msgspec.json.encode(event))
-        return f"client/{caller.name}", sent
+        return f"client/{caller.name}", event.event_id if event.event_id is not None else self._sent(event)
+
+    def _sent(self, event: FeedbackIn) -> str:
+        """Return the hash of what was sent; of a user by the pseudonym, which a sealed name has, too."""
+        of: dict[str, str | None] = {"decision_id": event.decision_id}
+        if event.user_id is not None:
+            of = {"user": pseudonym(self._key, "user", event.user_id)}
+        said = {field: getattr(event, field) for field in ("kind", "value", "action", "event_id", "occurred_at")}
+        return content_identity(msgspec.json.encode(of | said))
 
     def _timely(self, moment: float, now: float, field: str) -> None:
         if moment > now + CLOCK_SKEW_S:

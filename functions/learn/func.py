@@ -37,7 +37,12 @@ async def _opening(settings: Settings, metrics: Metrics) -> AsyncIterator[Learne
 
 async def _learning_due(learner: Learner, events: list[Event]) -> None:
     [event] = events
-    policy = decode(_due, event.data or b"{}").policy
+    due = decode(_due, event.data or b"{}")
+    policy = due.policy
+    if due.exposures:
+        await learner.drain_exposures()
+        if policy is None:
+            return
     if policy is None:
         await learner.sweep()
         return

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import monotonic
+from typing import Any
 
+from functions.learn.exposures import ExposureDrain
+from functions.learn.runs import Runs
 from shared.edge.learning_contracts import LearningDone
 from shared.errors import Unavailable
 from shared.observability.metrics import Metrics
@@ -47,43 +50,32 @@ class Learner:
         self._pool = pool
         self._client = client
         self._clock = clock
-        self._running: dict[str | None, asyncio.Task[LearningDone]] = {}
-        self._next: dict[str | None, asyncio.Task[LearningDone]] = {}
-        self._not_before: dict[str | None, float] = {}
+        self._exposures = ExposureDrain(pool, client, self._interval_s)
+        self._runs = Runs[str | None, LearningDone](self._begin)
         self._room = asyncio.Semaphore(POLICIES_AT_ONCE)
 
     async def learn(self, policy: str) -> LearningDone:
         """Return after a run for `policy` that began after this call. Raises `UnknownPolicy`, `Unavailable`."""
-        return await self._asked(policy)
+        return await self._runs.asked(policy)
 
     async def sweep(self) -> LearningDone:
-        """Learn for every policy, publish what Redis misses, give up orphans, drop what is too old.
+        """Learn for every policy, record exposures, publish what Redis misses, give up orphans, drop what is too old.
 
         Returns after a sweep that began after this call.
         """
-        return await self._asked(None)
+        return await self._runs.asked(None)
 
-    async def _asked(self, policy: str | None) -> LearningDone:
-        if policy not in self._next:
-            self._next[policy] = asyncio.create_task(self._after(policy, self._running.get(policy)))
-        return await asyncio.shield(self._next[policy])
+    async def drain_exposures(self) -> int:
+        """Return after a run over the journal of exposures that began after this call. Raises `Unavailable`."""
+        return await self._exposures.drain()
 
-    async def _after(self, policy: str | None, running: asyncio.Task[LearningDone] | None) -> LearningDone:
-        if running is not None:
-            await asyncio.wait([running])
-        rest = self._not_before.get(policy, 0.0) - monotonic()
-        if rest > 0:
-            await asyncio.sleep(rest)
-        self._running[policy] = self._next.pop(policy)
-        try:
-            return await (self._sweep() if policy is None else self._run(policy))
-        finally:
-            self._running.pop(policy, None)
+    async def _begin(self, policy: str | None) -> LearningDone:
+        return await (self._sweep() if policy is None else self._run(policy))
 
     async def _sweep(self) -> LearningDone:
         now = self._clock()
         named = queries("learning")
-        self._not_before[None] = monotonic() + self._interval_s * _INTERVALS_PER_SWEEP
+        self._runs.rest_until(None, monotonic() + self._interval_s * _INTERVALS_PER_SWEEP)
         try:
             strange = await journals(self._client)
         except Unavailable:  # what is committed is learned all the same; publishing says below that Redis is away
@@ -92,7 +84,7 @@ class Learner:
             await lent.execute(named["unpark"])
             rows = await (await lent.execute(named["policies"])).fetchall()
         names = [row["name"] for row in rows]
-        runs = await asyncio.gather(*map(self.learn, names), return_exceptions=True)
+        runs: list[Any] = await asyncio.gather(*map(self.learn, names), self.drain_exposures(), return_exceptions=True)
         results = [run for run in runs if isinstance(run, LearningDone)]
         async with connection(self._pool) as lent:
             for query in ("mark_orphans", "mark_orphans_of_nobody"):
@@ -138,7 +130,7 @@ class Learner:
             learned = await work.learn(state, journal.decisions, self._clock(), PENDING_AT_ONCE)
             health = await watch(lent, policy, learned.fresh)
         size = len(learned.content or b"")
-        self._not_before[policy] = began + max(self._interval_s, size / PUBLISHED_BYTES_PER_S)
+        self._runs.rest_until(policy, began + max(self._interval_s, size / PUBLISHED_BYTES_PER_S))
         self._count(learned)
         if health is not None:
             self._metrics.watch(policy, health.highest, alarm=health.is_alarming())

@@ -1,57 +1,76 @@
-"""What a fresh local run shows: a policy to try, made through the HTTP interface like any other, and requests for a terminal."""
+"""What a fresh local run shows, made through the HTTP interface like any other: policies, an experiment, requests for a terminal."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from functions.local.http_client import HttpClient
 from shared.errors import KnudgeError
 
-POLICY = "demo"
-DEFINITION = {
-    "kind": "thompson",
-    "actions": ["headline-question", "headline-number", "headline-quote", "headline-plain"],
-    "reward": {"click": 1.0},
+POLICY, OTHER_POLICY, EXPERIMENT = "demo", "demo-greedy", "demo-kinds"
+ACTIONS = ["headline-question", "headline-number", "headline-quote", "headline-plain"]
+DEFINITIONS: Mapping[str, Mapping[str, Any]] = {
+    f"/v1/policies/{POLICY}": {"kind": "thompson", "actions": ACTIONS, "reward": {"click": 1.0}},
+    f"/v1/policies/{OTHER_POLICY}": {"kind": "epsilon_greedy", "actions": ACTIONS, "reward": {"click": 1.0}},
+    f"/v1/experiments/{EXPERIMENT}": {
+        "policy": POLICY,
+        "variations": [
+            {"key": "thompson", "value": {"policy": POLICY}},
+            {"key": "greedy", "value": {"policy": OTHER_POLICY}},
+        ],
+        "analysis": {
+            "metrics": [
+                {"name": "clicked", "event": "click"},
+                {"name": "revenue", "event": "purchase", "kind": "mean"},
+            ],
+        },
+    },
 }
+"""What is made, in this order, by the path that it is written to and read from."""
 TIMEOUT_S = 10.0
 POLL_S = 0.02
 TAKEN = (HTTPStatus.OK, HTTPStatus.CREATED)
 
 
 class NotSeeded(KnudgeError):
-    """The demonstration policy was not taken."""
+    """The demonstration was not taken."""
 
     slug = "not-seeded"
 
 
 async def seed(url: str, client: HttpClient) -> bool:
-    """Make the policy at the address `url` if there is none yet; say whether it was made."""
-    path = f"{url}/v1/policies/{POLICY}"
+    """Make what is not there yet at the address `url`; say whether anything was made."""
     headers = {"content-type": "application/json", "x-client-id": "local-runner"}
-    if (await client.request("GET", path, timeout_s=TIMEOUT_S)).status == HTTPStatus.OK:
-        return False
-    answer = await client.request("PUT", path, headers, json.dumps(DEFINITION).encode(), timeout_s=TIMEOUT_S)
-    if answer.status not in TAKEN:
-        raise NotSeeded(f"control answered {answer.status}: {answer.body.decode(errors='replace')[:500]}")
-    return True
+    made = False
+    for path, definition in DEFINITIONS.items():
+        if (await client.request("GET", url + path, timeout_s=TIMEOUT_S)).status == HTTPStatus.OK:
+            continue
+        answer = await client.request("PUT", url + path, headers, json.dumps(definition).encode(), timeout_s=TIMEOUT_S)
+        if answer.status not in TAKEN:
+            raise NotSeeded(f"control answered {answer.status}: {answer.body.decode(errors='replace')[:500]}")
+        made = True
+    return made
 
 
 async def wait_served(url: str, client: HttpClient) -> None:
-    """Return once `recommend` holds the policy's snapshot, so that the first request is answered by it.
+    """Return once `recommend` holds the policies' snapshots, so that the first request is answered by one.
 
     The probe leaves no action to choose: without a snapshot that is 503, with one it is refused, and no decision is made.
     """
-    probe = json.dumps({"policy": POLICY, "exclude": DEFINITION["actions"]}).encode()
     headers = {"content-type": "application/json", "x-client-id": "local-runner"}
     deadline = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline:
-        answer = await client.request("POST", f"{url}/v1/recommend", headers, probe, timeout_s=TIMEOUT_S)
-        if answer.status != HTTPStatus.SERVICE_UNAVAILABLE:
-            return
-        await asyncio.sleep(POLL_S)
+    for policy in (POLICY, OTHER_POLICY):
+        probe = json.dumps({"policy": policy, "exclude": ACTIONS}).encode()
+        while time.monotonic() < deadline:
+            answer = await client.request("POST", f"{url}/v1/recommend", headers, probe, timeout_s=TIMEOUT_S)
+            if answer.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                break
+            await asyncio.sleep(POLL_S)
 
 
 def requests_to_try(url: str) -> str:
@@ -73,4 +92,19 @@ def requests_to_try(url: str) -> str:
 
   # what the policy has learned
   curl -s {url}/v1/policies/{POLICY}
+
+  # an experiment splits the policy's calls: grace is decided for by another one, and the answer says so
+  curl -s {url}/v1/recommend -H 'content-type: application/json' -d '{{"policy": "{POLICY}", "user_id": "grace"}}'
+
+  # she bought something, wherever that was: it counts for the variation that she saw
+  curl -s {url}/v1/feedback -H 'content-type: application/json' \\
+    -d '{{"user_id": "grace", "kind": "purchase", "value": 12.5}}'
+
+  # what she gets of all experiments, and of one as OpenFeature asks for it
+  curl -s {url}/v1/assignments -H 'content-type: application/json' -d '{{"user_id": "grace"}}'
+  curl -s {url}/ofrep/v1/evaluate/flags/{EXPERIMENT} -H 'content-type: application/json' \\
+    -d '{{"context": {{"targetingKey": "grace"}}}}'
+
+  # the experiment as it was written
+  curl -s {url}/v1/experiments/{EXPERIMENT}
 """

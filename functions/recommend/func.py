@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,6 +19,7 @@ from shared.events.types import RECOMMENDATION_MADE, RECOMMENDATION_REQUESTED
 from shared.observability.metrics import Metrics
 from shared.observability.tracing import current_trace
 from shared.settings import Settings
+from shared.storage.redis_catalogue import CatalogueWatch
 from shared.storage.redis_connection import connect
 from shared.storage.redis_journal import JournalWriter
 from shared.storage.redis_snapshots import SnapshotWatch
@@ -32,7 +34,8 @@ _encode = msgspec.json.Encoder().encode
 async def _opening(settings: Settings, metrics: Metrics) -> AsyncIterator[Recommender]:
     client, asking = connect(settings.redis_url), connect(settings.redis_url)
     watch = SnapshotWatch(client, settings.snapshot_poll_ms / 1000)
-    await watch.start()
+    catalogues = CatalogueWatch(client, settings.snapshot_poll_ms / 1000)
+    await asyncio.gather(watch.start(), catalogues.start())
     journal = JournalWriter(
         client,
         asking,
@@ -43,10 +46,11 @@ async def _opening(settings: Settings, metrics: Metrics) -> AsyncIterator[Recomm
     )
     sink = Sink("recommend", settings, metrics)
     try:
-        yield Recommender(settings, metrics, watch, journal, sink)
+        yield Recommender(settings, metrics, watch, journal, sink, catalogues=catalogues)
     finally:
         await journal.close()
         await sink.close()
+        await catalogues.stop()
         await watch.stop()
         await asking.aclose()
         await client.aclose()

@@ -13,14 +13,15 @@ from time import perf_counter, time_ns
 
 import msgspec
 
-from shared.edge.contracts import ActionsIn, RecommendAnswer, RecommendRequest
-from shared.edge.decoding import Bounds
-from shared.errors import Conflict, InvalidInput, KnudgeError, NotBootstrapped, UnknownPolicy
+from functions.recommend.checking import RequestChecks, eligible_of
+from functions.recommend.splitting import Asked, Splitter
+from shared.edge.contracts import RecommendAnswer, RecommendRequest, SeenVariation
+from shared.errors import Conflict, KnudgeError, UnknownPolicy
 from shared.identity import RANDOM_BITS, content_identity, decision_id, place, policy_key, pseudonym, uniform
 from shared.observability.metrics import Metrics
 from shared.policies.arms import check_default, is_plain, served_by, stand_in, who_decides
 from shared.policies.choosing import Chooser, without_snapshot
-from shared.ports import Journal, Snapshots, Wakes
+from shared.ports import Catalogues, Journal, Snapshots, Wakes
 from shared.settings import Settings
 from shared.vocabulary import Action, Caller, Decision, Item, ServedBy
 
@@ -33,72 +34,104 @@ class Recommender:
     """Answers recommendation requests of one process."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, snapshots: Snapshots, journal: Journal, wakes: Wakes
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        snapshots: Snapshots,
+        journal: Journal,
+        wakes: Wakes,
+        *,
+        catalogues: Catalogues,
     ) -> None:
-        """Decide from `snapshots`, append to `journal`, and tell `wakes`."""
+        """Decide from `snapshots`, split calls by `catalogues`, append to `journal`, and tell `wakes`."""
         self._key = settings.server_key.encode()
         self._revision = settings.k_revision
-        self._slate_limit = settings.slate_limit
-        self._bounds = Bounds(settings)
+        self._checks = RequestChecks(settings)
         self._snapshots = snapshots
+        self._splitter = Splitter(self._key, catalogues, snapshots)
         self._journal = journal
         self._wakes = wakes
         self._metrics = metrics
         self._uniform = Chooser(without_snapshot(""))
         self._logs_decisions = settings.log_level.lower() == "debug"
 
-    async def recommend(self, request: RecommendRequest, caller: Caller) -> RecommendAnswer:
-        """Return the answer to one request; the same one for the same `request_id` within five minutes."""
+    async def recommend(self, request: RecommendRequest, caller: Caller, asked: Asked | None = None) -> RecommendAnswer:
+        """Return the answer to one request; the same one for the same `request_id` within five minutes.
+
+        `asked`: who decides it, where that is known and the request is checked.
+        """
         started = perf_counter()
-        chooser = self._snapshots.held(request.policy)
-        self._check(request)
-        if chooser is not None:
-            self._metrics.snapshot_hits += 1
-        else:
-            self._metrics.snapshot_misses += 1
-            chooser = await self._snapshots.find(request.policy)
-        if chooser is not None and chooser.snapshot.baseline is not None:
-            await self._find_baseline(chooser)
+        if asked is None:
+            self._checks.check(request)
+            asked = self._plainly(request) or await self._asked(request)
         if request.request_id is not None:
-            answer = await self._once(request, caller, chooser)
+            answer = await self._once(request, asked, caller)
         else:
-            decision, answer = self._decide(request, caller, chooser)
+            decision, answer = self._decide(asked, caller)
             if not await self._journal.append(decision) or not decision.snapshot_version:
                 answer = msgspec.structs.replace(answer, degraded=True)
         # a name that no snapshot confirms may be anything: whoever learns looks at all policies, and at what Redis lacks
-        self._wakes.learning_due(request.policy if answer.snapshot_version else None)
+        self._wakes.learning_due(answer.policy if answer.snapshot_version else None)
         series = self._metrics.answered_degraded if answer.degraded else self._metrics.answered
         series.observe(perf_counter() - started)
         return answer
 
     async def recommend_batch(self, requests: list[RecommendRequest], caller: Caller) -> list[RecommendAnswer]:
         """Return one answer per request; a fault in one of them, named by its index, refuses all before any is made."""
-        self._bounds.batch(len(requests), "requests")
+        self._checks.check_size(len(requests))
+        all_asked = []
         for at, request in enumerate(requests):
             try:
-                self._check(request)
-                chooser = self._snapshots.held(request.policy) or await self._snapshots.find(request.policy)
-                eligible = self._eligible(request, chooser)
-                if chooser is not None:
-                    check_default(chooser.snapshot, eligible, request.default_action, request.count)
+                self._checks.check(request)
+                asked = self._plainly(request) or await self._asked(request)
+                eligible = eligible_of(asked.request, asked.chooser)
+                if asked.chooser is not None:
+                    check_default(asked.chooser.snapshot, eligible, request.default_action, request.count)
             except KnudgeError as error:
                 error.field = f"requests[{at}].{error.field}"
                 raise
-        self._bounds.batch(sum(request.count for request in requests), "requests")
+            all_asked.append(asked)
+        self._checks.check_size(sum(request.count for request in requests))
         answers: list[RecommendAnswer] = []
         for start in range(0, len(requests), _SIDE_BY_SIDE):  # others are answered in between
-            some = requests[start : start + _SIDE_BY_SIDE]
-            answers += await asyncio.gather(*(self.recommend(request, caller) for request in some))
+            some = slice(start, start + _SIDE_BY_SIDE)
+            pairs = zip(requests[some], all_asked[some], strict=True)
+            answers += await asyncio.gather(*(self.recommend(one, caller, asked) for one, asked in pairs))
         return answers
 
-    async def _once(self, request: RecommendRequest, caller: Caller, chooser: Chooser | None) -> RecommendAnswer:
-        """Decide, unless the same caller's same request was decided before."""
+    def _plainly(self, request: RecommendRequest) -> Asked | None:
+        """Return who decides a request where that is its policy's snapshot in memory and nothing else is to be asked."""
+        chooser = self._snapshots.held(request.policy)
+        if chooser is None or chooser.snapshot.baseline is not None or self._splitter.of(request.policy) is not None:
+            return None
+        self._metrics.snapshot_hits += 1
+        return Asked(request, chooser, None)
+
+    async def _asked(self, request: RecommendRequest) -> Asked:
+        """Return who decides a request: its policy's snapshot, or another one's, where an experiment says so."""
+        chooser = self._snapshots.held(request.policy)
+        if chooser is not None:
+            self._metrics.snapshot_hits += 1
+        else:
+            self._metrics.snapshot_misses += 1
+            chooser = await self._snapshots.find(request.policy)
+        if chooser is None:
+            return Asked(request, None, None)
+        split = self._splitter.of(request.policy)
+        asked = Asked(request, chooser, None) if split is None else await self._splitter.split(split, request, chooser)
+        if asked.chooser is not None and asked.chooser.snapshot.baseline is not None:
+            await self._find_baseline(asked.chooser)
+        return asked
+
+    async def _once(self, request: RecommendRequest, asked: Asked, caller: Caller) -> RecommendAnswer:
+        """Decide, unless the same caller's same request was decided before, by whichever policy."""
         name = content_identity(f"{caller.name}\0{request.request_id}".encode())
         sent = content_identity(_answer.encode(self._without_names(request)))
         earlier = await self._journal.answered(request.policy, name)
         if earlier is None:
-            decision, answer = self._decide(request, caller, chooser)
-            held, earlier = await self._journal.append_once(decision, name, _answer.encode((sent, answer)))
+            decision, answer = self._decide(asked, caller)
+            content = _answer.encode((sent, answer))
+            held, earlier = await self._journal.append_once(decision, request.policy, name, content)
             if earlier is None:
                 degraded = not held or not decision.snapshot_version
                 return msgspec.structs.replace(answer, degraded=True) if degraded else answer
@@ -108,10 +141,9 @@ class Recommender:
             raise Conflict(detail, field="request_id")
         return answer
 
-    def _decide(
-        self, request: RecommendRequest, caller: Caller, chooser: Chooser | None
-    ) -> tuple[Decision, RecommendAnswer]:
-        eligible = self._eligible(request, chooser)
+    def _decide(self, asked: Asked, caller: Caller) -> tuple[Decision, RecommendAnswer]:
+        request, chooser, experiment = asked
+        eligible = eligible_of(request, chooser)
         if chooser is None:
             chooser = Chooser(without_snapshot(request.policy))
         snapshot = chooser.snapshot
@@ -144,6 +176,7 @@ class Recommender:
             caller.name,
             request.default_action,
             served_by=other,
+            experiment=experiment,
         )
         for action in decision.actions:
             self._metrics.select(
@@ -159,6 +192,7 @@ class Recommender:
             items,
             False,
             "policy" if other is None else other.who,
+            None if experiment is None else SeenVariation(experiment.key, experiment.variation),
         )
 
     def _decide_by_arm(
@@ -194,60 +228,6 @@ class Recommender:
                 await self._snapshots.find(baseline.policy)
             except UnknownPolicy:
                 _log.warning("the baseline's policy is unknown", extra={"knudge": {"policy": baseline.policy}})
-
-    def _eligible(self, request: RecommendRequest, chooser: Chooser | None) -> tuple[Action, ...] | None:
-        """Return the actions to choose among, None for the snapshot's own; an id alone means the snapshot's of that name."""
-        own = {} if chooser is None else chooser.own
-        if request.actions is not None:
-            given = {
-                action if isinstance(action, str) else action.id: (own.get(action) or Action(action))
-                if isinstance(action, str)
-                else Action(action.id, action.features)
-                for action in request.actions
-            }
-            if not given:
-                detail = "must not be empty; leave it out to choose among the policy's actions"
-                raise InvalidInput(detail, field="actions")
-        elif chooser is None:
-            detail = f"no snapshot of {request.policy!r} is at hand yet; give actions, or try again"
-            raise NotBootstrapped(detail, field="policy")
-        elif not own:
-            detail = f"the policy {request.policy!r} has no actions of its own"
-            raise InvalidInput(detail, field="actions")
-        elif not request.exclude:
-            return None
-        else:
-            given = dict(own)
-        for excluded in request.exclude:
-            given.pop(excluded, None)
-        if not given:
-            detail = "nothing is left to choose from"
-            raise InvalidInput(detail, field="exclude")
-        return tuple(given.values())
-
-    def _check(self, request: RecommendRequest) -> None:
-        bounds = self._bounds
-        bounds.string(request.policy, "policy")
-        if request.user_id is not None:
-            bounds.string(request.user_id, "user_id")
-        if request.session_id is not None or request.request_id is not None or request.default_action is not None:
-            for field in ("session_id", "request_id", "default_action"):
-                bounds.string(getattr(request, field), field)
-        if request.context:
-            bounds.context(request.context, "context")
-        if request.actions:
-            self._check_actions(request.actions)
-        if request.exclude:
-            bounds.actions(dict.fromkeys(request.exclude), "exclude")
-        if request.count > self._slate_limit:
-            detail = f"at most {self._slate_limit}"
-            raise InvalidInput(detail, field="count")
-
-    def _check_actions(self, actions: ActionsIn) -> None:
-        self._bounds.actions([a if isinstance(a, str) else a.id for a in actions], "actions")
-        for at, action in enumerate(actions):
-            if not isinstance(action, str):
-                self._bounds.context(action.features, f"actions[{at}].features")
 
     def _without_names(self, request: RecommendRequest) -> RecommendRequest:
         """Return the request with pseudonyms for names: replayed from a dead letter, where names are sealed, it is the same."""

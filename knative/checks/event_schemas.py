@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from shared.edge import contracts, learning_contracts
+from shared.edge import assignment_contracts, contracts, learning_contracts
 from shared.events import types
 
 FOLDER = Path(__file__).resolve().parents[2] / "eventing/schemas"
@@ -24,12 +24,22 @@ DATA: dict[str, type[msgspec.Struct]] = {
     types.RECOMMENDATION_MADE: contracts.RecommendAnswer,
     types.FEEDBACK_GIVEN: contracts.FeedbackIn,
     types.DECISION_LOGGED: contracts.LoggedDecision,
+    types.ASSIGNMENT_REQUESTED: assignment_contracts.AssignmentRequest,
+    types.ASSIGNMENT_MADE: assignment_contracts.AssignmentMade,
+    types.EXPOSURE_RECORDED: assignment_contracts.ExposureIn,
     types.LEARNING_DUE: learning_contracts.LearningDue,
     types.TRAINING_REQUESTED: learning_contracts.TrainingRequested,
     types.TRAINING_FINISHED: learning_contracts.TrainingFinished,
     types.POLICY_PROMOTED: learning_contracts.PolicyPromoted,
 }
 """The structure of each type's data. A PingSource's own type has none: whoever takes it looks at no data."""
+
+CONDITIONS: dict[str, dict[str, Any]] = {
+    types.FEEDBACK_GIVEN: {
+        "oneOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in ("decision_id", "user_id")]
+    },
+}
+"""What decoders ask beside the fields of a structure."""
 
 
 def file_name(event_type: str) -> str:
@@ -47,7 +57,9 @@ def schema(event_type: str) -> dict[str, Any]:
     for definition in made["$defs"].values():
         if "description" in definition:
             definition["description"] = inspect.cleandoc(definition["description"])
-    return {"$schema": DIALECT, "$id": f"urn:knudge:event:{event_type}", "title": f"Data of {event_type}"} | made
+    return {"$schema": DIALECT, "$id": f"urn:knudge:event:{event_type}", "title": f"Data of {event_type}"} | (
+        made | CONDITIONS.get(event_type, {})
+    )
 
 
 def written(event_type: str) -> str:

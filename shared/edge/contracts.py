@@ -56,11 +56,18 @@ class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True):
     default_action: str | None = None
 
 
+class SeenVariation(msgspec.Struct, frozen=True):
+    """The experiment that a decision belongs to, and its variation."""
+
+    key: str
+    variation: str
+
+
 class RecommendAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What was chosen. `propensity` is conditional on the items above.
+    """What was chosen. `propensity` is conditional on the items above. `policy`: the one that decided.
 
     `degraded`: made without a snapshot, or not known to be journalled, so that it may not be learned from. `served_by`: who decided,
-    left out where it was the policy itself.
+    left out where it was the policy itself. `experiment`: what split the call, left out where nothing did.
     """
 
     decision_id: str
@@ -70,6 +77,7 @@ class RecommendAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     items: tuple[Item, ...]
     degraded: bool
     served_by: Who = "policy"
+    experiment: SeenVariation | None = None
 
 
 class RecommendBatch(msgspec.Struct, forbid_unknown_fields=True):
@@ -84,15 +92,26 @@ class RecommendBatchAnswer(msgspec.Struct, frozen=True):
     results: list[RecommendAnswer]
 
 
-class FeedbackIn(msgspec.Struct, forbid_unknown_fields=True):
-    """One reaction. `action` is required where the decision has several items."""
+class FeedbackIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One reaction, to a decision, or of a user beside decisions: `decision_id` or `user_id`, exactly one of the two.
 
-    decision_id: str
+    `action` is required where the decision has several items.
+    """
+
+    decision_id: str | None = None
     kind: str
     value: float = 1.0
     action: str | None = None
     event_id: str | None = None
     occurred_at: Timestamp | None = None
+    user_id: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what speaks of nobody, with the message by which `decode` names a field."""
+        if self.decision_id is None and self.user_id is None:
+            raise ValueError(
+                "Object missing required field `decision_id`, or `user_id` for what a user did beside decisions"
+            )
 
 
 class FeedbackBatch(msgspec.Struct, forbid_unknown_fields=True):

@@ -13,16 +13,20 @@ from datetime import datetime
 from typing import TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from shared.edge.contracts import Timestamp
 from shared.errors import InvalidInput, TooLarge
+from shared.experiments.experiment import Json
 from shared.identity import SEAL, SEALED_CHARS
 from shared.settings import Settings
 from shared.vocabulary import Context
 
 T = TypeVar("T")
 M = TypeVar("M")
+
+DEPTH = 8
+"""How deep the attributes of a unit may be nested, themselves the first level."""
+LARGEST_INTEGER = 2**63 - 1
 
 _PLACE = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
 _UNKNOWN = re.compile(r"unknown field `(.+?)`")
@@ -46,20 +50,16 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     return value
 
 
-class _Probe(msgspec.Struct):
-    """Tells a batch from a single thing, whatever else stands beside."""
-
-    events: msgspec.Raw | UnsetType = UNSET
-
-
-_probe = msgspec.json.Decoder(_Probe)
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _moment = msgspec.json.Decoder(Timestamp)
 
 
-def decode_one_or_many(one: msgspec.json.Decoder[T], many: msgspec.json.Decoder[M], body: bytes) -> T | M:
-    """Return what `body` holds: a batch where it has a member `events`, else a single thing."""
+def decode_one_or_many(
+    one: msgspec.json.Decoder[T], many: msgspec.json.Decoder[M], body: bytes, member: str = "events"
+) -> T | M:
+    """Return what `body` holds: a batch where it has the batch's `member`, else a single thing."""
     try:
-        batch = _probe.decode(body).events is not UNSET
+        batch = member in _members.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         batch = False
     return decode(many, body) if batch else decode(one, body)
@@ -158,6 +158,15 @@ class Bounds:
             detail = f"at most {self._actions} actions"
             raise TooLarge(detail, field=field)
 
+    def names(self, names: Sequence[str], field: str) -> None:
+        """Check a list of names: their lengths, and that none stands twice."""
+        for at, name in enumerate(names):
+            self.string(name, f"{field}[{at}]")
+        if len(set(names)) < len(names):
+            twice = next(at for at, name in enumerate(names) if name in names[:at])
+            detail = f"{names[twice]!r} stands twice"
+            raise InvalidInput(detail, field=f"{field}[{twice}]")
+
     def context(self, context: Context, field: str) -> None:
         """Check the features of a context or an action."""
         if len(context) > self._features:
@@ -175,6 +184,41 @@ class Bounds:
                 for entry in value:
                     if len(entry) > self._string:
                         self.string(entry, f"{field}.{name}")
+
+    def attributes(self, attributes: Mapping[str, Json], field: str) -> None:
+        """Check what is known of a unit, any JSON: `feature_limit` members or entries at each level, `DEPTH` levels of them."""
+        if len(attributes) > self._features:
+            detail = f"at most {self._features} attributes"
+            raise TooLarge(detail, field=field)
+        for name, value in attributes.items():
+            self.string(name, field)
+            if isinstance(value, str):
+                if len(value) > self._string:
+                    self.string(value, f"{field}.{name}")
+            elif not isinstance(value, bool | float | None):
+                self._json(value, f"{field}.{name}", DEPTH - 1)
+
+    def _json(self, value: Json, field: str, depth: int) -> None:
+        if isinstance(value, str):
+            if len(value) > self._string:
+                self.string(value, field)
+        elif isinstance(value, int):
+            if not -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
+                detail = "has more than 64 bits"
+                raise InvalidInput(detail, field=field)
+        elif isinstance(value, dict | list):
+            if depth == 0:
+                detail = f"lies deeper than {DEPTH} levels"
+                raise TooLarge(detail, field=field)
+            if len(value) > self._features:
+                detail = f"at most {self._features} entries"
+                raise TooLarge(detail, field=field)
+            for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                if isinstance(name, int):
+                    self._json(inner, f"{field}[{name}]", depth - 1)
+                else:
+                    self.string(name, field)
+                    self._json(inner, f"{field}.{name}", depth - 1)
 
     def batch(self, size: int, field: str) -> None:
         """Check the number of things in one batch; none at all is refused."""

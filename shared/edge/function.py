@@ -53,11 +53,22 @@ class Call(msgspec.Struct):
     headers: Mapping[bytes, bytes]
 
 
+class Refusals(msgspec.Struct, frozen=True):
+    """How a route whose protocol is not ours answers an error, None for one that nobody foresaw.
+
+    `reply`: given the variables of the path, too. `kind`: the structure of its body; `statuses`: those that it may have.
+    """
+
+    reply: Callable[[KnudgeError | None, Mapping[str, str]], Reply]
+    kind: type[msgspec.Struct]
+    statuses: tuple[int, ...]
+
+
 class Route(msgspec.Struct, Generic[S], frozen=True):
     """A method and a path (`{name}` takes one segment), what answers it, and the types for OpenAPI.
 
     `takes`: the body; `gives`: the answer, none for an empty 204; `asks`: the arguments of the query;
-    `media`: the content type of the body.
+    `media`: the content type of the body; `refuses`: None for problem details.
     """
 
     method: str
@@ -67,6 +78,7 @@ class Route(msgspec.Struct, Generic[S], frozen=True):
     gives: object = None
     asks: type[msgspec.Struct] | None = None
     media: str = "application/json"
+    refuses: Refusals | None = None
 
 
 class EventRoute(msgspec.Struct, Generic[S], frozen=True):
@@ -145,7 +157,7 @@ class Function(Generic[S]):
                 token = current_trace.set(None)  # the event may bring its own, which is this request's alone
             reply = await self._answer(request, scope, headers, of_event=of_event)
         except KnudgeError as error:
-            reply = problem_reply(error, of_event=of_event)
+            reply = self._refusal(error, scope) or problem_reply(error, of_event=of_event)
             _log.info(
                 "refused", extra={"knudge": {"problem": error.slug, "field": error.field, "detail": error.detail}}
             )
@@ -153,7 +165,7 @@ class Function(Generic[S]):
             reply = Reply(400)
         except Exception:
             _log.exception("fault", extra={"knudge": {"path": scope["path"]}})
-            reply = fault_reply()
+            reply = self._refusal(None, scope) or fault_reply()
         finally:
             self._under_way -= 1
             if token is not None:
@@ -219,6 +231,14 @@ class Function(Generic[S]):
             raise WrongMethod(detail, field="method")
         detail = f"{self.name} has no route {path}"
         raise UnknownRoute(detail, field="path")
+
+    def _refusal(self, error: KnudgeError | None, scope: Scope) -> Reply | None:
+        """Return the answer to an error in the words of a route's own protocol, None where it is ours."""
+        for pattern, route in self._patterns:
+            found = pattern.fullmatch(scope["path"]) if route.refuses is not None else None
+            if found and route.refuses is not None and route.method == scope["method"]:
+                return route.refuses.reply(error, found.groupdict())
+        return None
 
     async def _take(self, state: S, headers: dict[bytes, bytes], body: bytes) -> Reply:
         events, batched = read_events(headers, body, self.settings.batch_limit)

@@ -104,12 +104,13 @@ class Reply:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         length = (b"content-length", str(len(self.body)).encode())
-        headers = self.headers if self.status == _NO_CONTENT else [*self.headers, length]
+        headers = self.headers if self.status in WITHOUT_BODY else [*self.headers, length]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 
 
-_NO_CONTENT = 204
+WITHOUT_BODY = frozenset({204, 304})
+"""Statuses whose replies have no body, and say nothing of its length."""
 JSON_HEADERS = [(b"content-type", b"application/json")]
 
 

@@ -7,10 +7,14 @@ from typing import Literal
 import msgspec
 
 
-class LearningDue(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
-    """Data of `learning.due`: the policy to learn for; none for all of them (a sweep)."""
+class LearningDue(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=False):
+    """Data of `learning.due`: the policy to learn for; none for all of them (a sweep).
+
+    `exposures`: only the journal of exposures, and what sticks to units, is to be drained.
+    """
 
     policy: str | None = None
+    exposures: bool = False
 
 
 class LearningDone(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -13,7 +13,7 @@ from shared.edge.contracts import Health
 from shared.edge.problems import STATUSES, Problem
 
 if TYPE_CHECKING:
-    from shared.edge.function import Function
+    from shared.edge.function import Function, Refusals
 
 _REFERENCE = "#/components/schemas/{name}"
 _METHODS_WITH_NEW = {"PUT": ("200", "201")}
@@ -25,6 +25,7 @@ def document(functions: Sequence[Function[Any]]) -> bytes:
     for function in functions:
         for route in function.routes:
             types += [*_members(route.takes), *_members(route.gives)]
+            types += [route.refuses.kind] if route.refuses else []
     schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
     schema_of = dict(zip(types, schemas, strict=True))
 
@@ -45,9 +46,7 @@ def document(functions: Sequence[Function[Any]]) -> bytes:
                     for status in _METHODS_WITH_NEW.get(route.method, ("200",))
                 },
             }
-            for status in sorted({*STATUSES.values(), 500}):
-                problem = _content("What went wrong.", schema(Problem), "application/problem+json")
-                operation["responses"][str(status)] = problem
+            operation["responses"] |= _refusals(route.refuses, schema)
             parameters = [
                 {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
                 for name in re.findall(r"{(\w+)}", route.path)
@@ -69,6 +68,14 @@ def document(functions: Sequence[Function[Any]]) -> bytes:
             "components": {"schemas": components},
         }
     )
+
+
+def _refusals(refuses: Refusals | None, schema: Callable[[object], Any]) -> dict[str, Any]:
+    """Return what may go wrong, by status: problem details, or what a route's own protocol says."""
+    if refuses is not None:
+        return {str(status): _content("What went wrong.", schema(refuses.kind)) for status in refuses.statuses}
+    problem = _content("What went wrong.", schema(Problem), "application/problem+json")
+    return {str(status): problem for status in sorted({*STATUSES.values(), 500})}
 
 
 def _members(kind: object) -> tuple[Any, ...]:

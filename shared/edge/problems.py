@@ -19,12 +19,15 @@ STATUSES: Mapping[type[errors.KnudgeError], int] = {
     errors.UnknownRoute: 404,
     errors.UnknownPolicy: 404,
     errors.UnknownDecision: 404,
+    errors.UnknownExperiment: 404,
+    errors.UnknownFlag: 404,
     errors.UnknownDeadLetter: 404,
     errors.WrongMethod: 405,
     errors.Conflict: 409,
     errors.NotKept: 409,
     errors.TooLarge: 413,
     errors.NotBootstrapped: 503,
+    errors.NoCatalogue: 503,
     errors.Unavailable: 503,
     errors.SinkUnavailable: 503,
     errors.Overloaded: 503,
@@ -35,14 +38,25 @@ _LONGEST_FOR_EVENTS = 768
 """As much of an answer as a broker hands on to its dead letter sink; what is longer would be cut within the JSON."""
 
 
+class Fault(msgspec.Struct, frozen=True):
+    """One of several faults of an input."""
+
+    field: str
+    detail: str
+
+
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The body of every error. `type` is stable; `field` is the dotted path of the input at fault."""
+    """The body of every error. `type` is stable; `field` is the dotted path of the input at fault.
+
+    `errors`: every fault, where all were looked for; `field` is then the first one's, and `detail` tells all of them.
+    """
 
     type: str
     title: str
     status: int
     detail: str
     field: str | None = None
+    errors: tuple[Fault, ...] = ()
 
 
 def problem_reply(error: errors.KnudgeError, *, of_event: bool = False) -> Reply:
@@ -50,7 +64,9 @@ def problem_reply(error: errors.KnudgeError, *, of_event: bool = False) -> Reply
     status = STATUSES.get(type(error), 500)
     if of_event:
         status = _FOR_EVENTS.get(status, status)
-    problem = Problem(f"urn:knudge:problem:{error.slug}", error.title(), status, error.detail, error.field)
+    faults = () if of_event else tuple(Fault(*fault) for fault in error.faults)
+    kind = f"urn:knudge:problem:{error.slug}"
+    problem = Problem(kind, error.title(), status, error.detail, error.field, faults)
     content = msgspec.json.encode(problem)
     while of_event and len(content) > _LONGEST_FOR_EVENTS:
         detail, field = problem.detail, problem.field

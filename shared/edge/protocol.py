@@ -21,7 +21,7 @@ from urllib.parse import unquote
 import httptools
 
 from shared.edge.connections import Connections
-from shared.edge.http import Reply, WholeRequest
+from shared.edge.http import WITHOUT_BODY, Reply, WholeRequest
 
 _log = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class FunctionProtocol(asyncio.Protocol):
         if not keep_alive:
             head += b"connection: close\r\n"
         body = reply.body
-        if reply.status == _NO_CONTENT:
+        if reply.status in WITHOUT_BODY:
             return head + b"\r\n"
         return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body if with_body else b"")
 
@@ -268,7 +268,6 @@ class FunctionProtocol(asyncio.Protocol):
         self._next()
 
 
-_NO_CONTENT = 204
 _OFFER = (b"upgrade", b"connection", b"http2-settings")
 _LARGEST_FRAMING = 8  # a chunk of one byte takes five more
 

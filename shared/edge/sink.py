@@ -2,7 +2,7 @@
 
 An event that the sink does not take is logged and counted, not kept: what must not be lost is in PostgreSQL before an
 event speaks of it, and the sweep finds it there. Wake-ups are coalesced: at most one per policy in `wake_up_ms`, on the
-trailing edge, none while one is under way, and the last of them when the process stops.
+trailing edge, none while one is under way, and the last of them when the process stops; wake-ups to drain exposures likewise.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ CLOSE_S = 5.0
 _TIMEOUT_S = 5.0
 _THREADS = 4
 _TAKEN = range(200, 300)
+_EXPOSURES = ""
+"""Stands where a policy's name does for the wake-up of exposures: no policy has an empty name."""
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +90,10 @@ class Sink:
             loop = asyncio.get_running_loop()
             self._due[policy] = loop.call_later(self._wake_up_s, self._wake, policy)
 
+    def exposures_due(self) -> None:
+        """Wake the learner up to drain the journal of exposures, soon."""
+        self.learning_due(_EXPOSURES)
+
     def _wake(self, policy: str | None) -> None:
         self._due.pop(policy, None)
         if policy in self._sending:
@@ -98,7 +104,8 @@ class Sink:
 
     async def _wake_now(self, policy: str | None) -> None:
         try:
-            await self.send(LEARNING_DUE, LearningDue(policy))
+            due = LearningDue(exposures=True) if policy == _EXPOSURES else LearningDue(policy)
+            await self.send(LEARNING_DUE, due)
         finally:
             self._sending.pop(policy, None)
             if policy in self._again:

@@ -27,6 +27,18 @@ class Exposure(msgspec.Struct, frozen=True, array_like=True):
     actor: str
 
 
+class StickyAssignment(msgspec.Struct, frozen=True, array_like=True):
+    """The variation that sticks to a unit: `key` is that of an experiment and its bucket version (`CompiledExperiment.sticky_key`).
+
+    `unit`: the pseudonym of the unit's value of `attribute`.
+    """
+
+    attribute: str
+    unit: str
+    key: str
+    variation: str
+
+
 class UserFeedback(msgspec.Struct, frozen=True):
     """A raw event of one user, which speaks of no decision: what experiments measure. `user`: a pseudonym; the rest as in `Feedback`."""
 

@@ -94,6 +94,8 @@ class Metrics:
         self.assignment_latency = LatencyFamily(
             "assignment_latency_seconds", "From a decoded request to its answer", "degraded"
         )
+        self.assigned = self.assignment_latency.series["false"]
+        self.assigned_degraded = self.assignment_latency.series["true"]
         self.assignments = Family(
             "counter", "assignments", "Assignments by what was served and why", "experiment", "variation", "reason"
         )

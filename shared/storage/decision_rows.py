@@ -7,13 +7,37 @@ from typing import Any
 
 import msgspec
 
-from shared.vocabulary import Action, Context, Decision, Feedback, ServedBy
+from shared.vocabulary import Action, Context, Decision, Feedback, InExperiment, ServedBy
 
 _eligible = msgspec.json.Decoder(tuple[Action, ...])
 _served_by = msgspec.json.Decoder(ServedBy)
 _context = msgspec.json.Decoder(Context)
 _events = msgspec.json.Decoder(tuple[Feedback, ...])
 _rewards = msgspec.json.Decoder(dict[int, float])
+
+
+class ExperimentRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An `InExperiment` as it is stored: an object, whose members queries name."""
+
+    key: str
+    phase: int
+    variation: str
+    unit: str
+    holdout: tuple[str, int, str] | None = None
+
+
+_experiment = msgspec.json.Decoder(ExperimentRow)
+
+
+def experiment_row(experiment: InExperiment) -> ExperimentRow:
+    """Return what the column `experiment` of a decision holds."""
+    return ExperimentRow(experiment.key, experiment.phase, experiment.variation, experiment.unit, experiment.holdout)
+
+
+def experiment_of(content: str) -> InExperiment:
+    """Return the record that the column `experiment`, as text, was made of."""
+    row = _experiment.decode(content)
+    return InExperiment(row.key, row.phase, row.variation, row.unit, row.holdout)
 
 
 class StoredDecision(msgspec.Struct, frozen=True):
@@ -52,6 +76,7 @@ def stored_decision(row: Mapping[str, Any]) -> StoredDecision:
         row["default_action"],
         row["position"],
         None if row["served_by"] is None else _served_by.decode(row["served_by"]),
+        None if row["experiment"] is None else experiment_of(row["experiment"]),
     )
     rewarded = tuple(rewards.get(position) for position in range(len(decision.actions)))
     events = () if row["events"] is None else _events.decode(row["events"])

@@ -10,6 +10,7 @@ from shared.evaluation.comparison import Comparison
 from shared.identity import decided_at, route
 from shared.policies.ordered_kinds import orders_alike
 from shared.policies.posterior import Posterior
+from shared.storage.decision_rows import ExperimentRow, experiment_row
 from shared.storage.postgres_connection import Row
 from shared.vocabulary import Action, Context, Decision, PolicySpec, ServedBy
 
@@ -92,6 +93,7 @@ class Archived(msgspec.Struct, frozen=True, omit_defaults=True):
     default_action: str | None = None
     eligible: tuple[Action, ...] | None = None
     served_by: ServedBy | None = None
+    experiment: ExperimentRow | None = None
 
 
 def as_archived(decision: Decision) -> Archived:
@@ -115,6 +117,7 @@ def as_archived(decision: Decision) -> Archived:
         decision.default_action,
         decision.eligible,
         decision.served_by,
+        None if decision.experiment is None else experiment_row(decision.experiment),
     )
 
 

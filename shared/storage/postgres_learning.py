@@ -32,6 +32,7 @@ from shared.storage.comparison import compared
 from shared.storage.decision_features import FeaturesOf
 from shared.storage.learning_state import Learned, State, as_archived, as_row, is_stale, learns_alike, to_open
 from shared.storage.postgres_connection import Connection, Row
+from shared.storage.postgres_exposures import record_activated, record_decided
 from shared.storage.postgres_ordered import NOTHING, OrderedLearning
 from shared.storage.queries import queries
 from shared.storage.redis_snapshots import encode_snapshot
@@ -83,6 +84,8 @@ class LearningTransaction:
         outcomes = [*shown, *await self._revise(state.spec, features, answered)]
         await self._run("delete_pending", ids=kept)
         await self._run("park_pending", ids=parked)
+        await record_decided(self._connection, archived.values())
+        await record_activated(self._connection, fresh)
         await self.ordered.open(state.spec, to_open(archived, fresh))
         refitted = None
         is_other = state.learned is not None and not learns_alike(state.learned, state.spec)
@@ -115,7 +118,7 @@ class LearningTransaction:
 
     async def refit(self, state: State, as_of: float) -> Posterior:
         """Return the posterior learned afresh from the base and the history; rewards are counted anew on the way."""
-        await self._run("take_all_pending", key=self._key)
+        await record_activated(self._connection, await self._rows("take_all_pending", key=self._key))
         await self._run("forget_rewards", policy=self._policy)
         nothing = nothing_learned(state.spec, state.posterior, as_of)
         posterior = await self.fit_history(state.spec, nothing, _ANY_FIRST, _ANY_LAST, recount=True)

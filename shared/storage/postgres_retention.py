@@ -22,7 +22,9 @@ _TABLES = ("learned_order", "rewards", "feedback", "activations", "decisions")
 
 
 async def drop_expired(connection: Connection, before: float) -> int:
-    """Drop what is older than `before` (POSIX seconds): weeks, snapshots, trainings, dead letters; return how many weeks went.
+    """Drop what is older than `before` (POSIX seconds), and return how many weeks went.
+
+    Weeks, snapshots, trainings, exposures, what users did beside decisions, dead letters.
 
     A week whose tables are busy is left for the next time.
     """
@@ -37,8 +39,8 @@ async def drop_expired(connection: Connection, before: float) -> int:
         except psycopg.errors.LockNotAvailable:
             break
         dropped += 1
-    await connection.execute(named["drop_old_snapshots"], {"before": before})
-    await connection.execute(named["drop_old_trainings"], {"before": before})
+    for query in ("drop_old_snapshots", "drop_old_trainings", "drop_old_exposures", "drop_old_user_feedback"):
+        await connection.execute(named[query], {"before": before})
     await connection.execute(queries("dead_letters")["drop_old"], {"before": before})
     return dropped
 

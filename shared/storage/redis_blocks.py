@@ -48,6 +48,7 @@ class Block:
         """Answer those who wait."""
         if self.timer is not None:
             self.timer.cancel()
+            self.timer = None
         if not self.held.done():
             self.held.set_result(held)
 

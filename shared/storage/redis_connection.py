@@ -23,6 +23,9 @@ __all__ = [
     "CATALOGUE",
     "CATALOGUE_VERSION",
     "EXPOSURES",
+    "RESTORED",
+    "STICKY_JOURNAL",
+    "STICKY_RESTORED",
     "VERSIONS",
     "Redis",
     "RedisError",
@@ -30,6 +33,7 @@ __all__ = [
     "journal_key",
     "request_key",
     "snapshot_key",
+    "sticky_key",
 ]
 
 Redis = redis.Redis
@@ -44,6 +48,11 @@ CATALOGUE_VERSION = "knudge:catalogue:version"
 """Their version, a whole number."""
 EXPOSURES = "knudge:exposures"
 """The journal of exposures: a stream of blocks of them."""
+STICKY_JOURNAL = "knudge:sticky-journal"
+"""What sticks to units and is not in PostgreSQL yet: a stream of blocks."""
+STICKY_RESTORED = "knudge:sticky-restored"
+"""`RESTORED` once all that PostgreSQL knows to stick to units is in Redis; missing in an empty Redis."""
+RESTORED = b"1"
 
 _CONNECT_TIMEOUT_S = 1.0
 _TIMEOUT_S = 2.0
@@ -101,3 +110,8 @@ def snapshot_key(policy: str) -> str:
 def request_key(policy: str, request: str) -> str:
     """Return the key that remembers the answer to a request."""
     return f"knudge:request:{policy}:{request}"
+
+
+def sticky_key(attribute: str, unit: str) -> str:
+    """Return the key of a hash: what sticks to the unit (a pseudonym) that has some value of an attribute."""
+    return f"knudge:sticky:{attribute}:{unit}"

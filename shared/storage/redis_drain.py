@@ -8,14 +8,15 @@ from typing import Any, NamedTuple, TypeVar, cast
 import msgspec
 
 from shared.errors import Unavailable
-from shared.experiments.exposure import Exposure
-from shared.storage.redis_connection import EXPOSURES, Redis, RedisError, journal_key
+from shared.experiments.exposure import Exposure, StickyAssignment
+from shared.storage.redis_connection import EXPOSURES, STICKY_JOURNAL, Redis, RedisError, journal_key
 from shared.vocabulary import Decision
 
 R = TypeVar("R")
 
 _decisions = msgspec.msgpack.Decoder(list[Decision])
 _exposures = msgspec.msgpack.Decoder(list[Exposure])
+_sticky = msgspec.msgpack.Decoder(list[StickyAssignment])
 _log = logging.getLogger(__name__)
 
 
@@ -46,6 +47,14 @@ async def read_journal(client: Redis, policy: str, most: int, *, upto: bytes = b
 async def read_exposures(client: Redis, most: int, *, upto: bytes = b"+") -> Exposures:
     """Return a portion of the journal of exposures, as `read_journal` does of a policy's. Raises `Unavailable`."""
     return Exposures(*await _read(client, EXPOSURES, _exposures, most, upto))
+
+
+async def read_sticky(client: Redis, most: int) -> tuple[list[StickyAssignment], bytes | None, bool]:
+    """Return a portion of what sticks since the last drain, the id of its last entry, and whether more may follow.
+
+    Raises `Unavailable`.
+    """
+    return await _read(client, STICKY_JOURNAL, _sticky, most, b"+")
 
 
 async def _read(
@@ -115,6 +124,11 @@ async def trim_journal(client: Redis, policy: str, last: bytes) -> None:
 async def trim_exposures(client: Redis, last: bytes) -> None:
     """Drop every entry of the journal of exposures up to and including `last`; raises `Unavailable`."""
     await _trim(client, EXPOSURES, last)
+
+
+async def trim_sticky(client: Redis, last: bytes) -> None:
+    """Drop what sticks up to and including the entry `last`; raises `Unavailable`."""
+    await _trim(client, STICKY_JOURNAL, last)
 
 
 async def _trim(client: Redis, key: str, last: bytes) -> None:

@@ -8,23 +8,13 @@ takes once.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from shared.experiments.exposure import Exposure
 from shared.observability.metrics import Metrics
+from shared.ports import Recorded
 from shared.storage.redis_blocks import Block, BlockWriter
 from shared.storage.redis_connection import EXPOSURES, Redis
-
-_Key = tuple[str, int, str, str]
-
-
-class Recorded(NamedTuple):
-    """What became of exposures: how many were `new` to this process, and whether Redis holds them all."""
-
-    new: int
-    held: bool
 
 
 class ExposureWriter(BlockWriter):
@@ -49,41 +39,41 @@ class ExposureWriter(BlockWriter):
             buffer=buffer,
             buffer_bytes=buffer_bytes,
         )
-        self._remembered = remembered
-        self._known: OrderedDict[_Key, tuple[float, Block | None]] = OrderedDict()
+        self._most = remembered // 2
+        self._young: dict[str, Block] = {}
+        self._old: dict[str, Block] = {}
+        self._turns_at = 0.0
 
-    async def record(self, exposures: Iterable[Exposure]) -> Recorded:
+    async def record(self, exposures: Sequence[Exposure]) -> Recorded:
         """Return once Redis holds the exposures; after `wait_s`, or at once while Redis is away, with `held` False."""
-        now = asyncio.get_running_loop().time()
-        new = 0
+        if len(self._young) >= self._most or self._turns_at < asyncio.get_running_loop().time():
+            self._turn()
+        young, old = self._young, self._old
+        new: list[bool] = []
         held = True
-        waiting: list[tuple[_Key, Block]] = []
+        waiting: list[Block] = []
         for exposure in exposures:
-            key = (exposure.experiment, exposure.phase, exposure.variation, exposure.unit)
-            until, block = self._known.get(key, _UNKNOWN)
-            if until < now:
+            key = f"{exposure.experiment}\0{exposure.phase}\0{exposure.variation}\0{exposure.unit}"
+            block = young.get(key) or old.get(key)
+            is_new = block is None
+            if block is None:
                 block = self.put(EXPOSURES, exposure)
-                if block is None:
+                if block is None:  # lost, so that another try is a new one
                     held = False
-                    continue
-                new += 1
-                self._remember(key, now + REMEMBER_S, block)
-            if block is not None:
-                waiting.append((key, block))
-        for key, block in waiting:
-            if not block.landed and not await self.settled(block):
-                held = False
-            elif key in self._known:  # the block is let go
-                self._known[key] = (self._known[key][0], None)
+                else:
+                    young[key] = block
+            new.append(is_new)
+            if block is not None and not block.landed and block not in waiting[-1:]:
+                waiting.append(block)
+        for block in waiting:
+            held &= await self.settled(block)
         return Recorded(new, held)
 
-    def _remember(self, key: _Key, until: float, block: Block) -> None:
-        self._known[key] = (until, block)
-        self._known.move_to_end(key)
-        if len(self._known) > self._remembered:
-            self._known.popitem(last=False)
+    def _turn(self) -> None:
+        """Forget the older half of what is remembered: what was exposed before the last turn."""
+        self._old, self._young = self._young, {}
+        self._turns_at = asyncio.get_running_loop().time() + REMEMBER_S / 2
 
 
 REMEMBER_S = 3600.0
-"""What Redis lost before it was archived is written again when the unit is exposed again after this time."""
-_UNKNOWN: tuple[float, Block | None] = (float("-inf"), None)
+"""What Redis lost before it was archived is written again when the unit is exposed again after this time, or half of it."""

@@ -53,17 +53,24 @@ class JournalWriter(BlockWriter):
         """Return True once Redis holds the decision; False after `wait_s`, or at once while Redis is away."""
         return self.settled(self.put(journal_key(decision.policy), decision))
 
-    async def append_once(self, decision: Decision, request: str, answer: bytes) -> tuple[bool, bytes | None]:
-        """Append unless `request` was answered before; return (held, the earlier answer or None)."""
+    async def append_once(
+        self, decision: Decision, policy: str, request: str, answer: bytes
+    ) -> tuple[bool, bytes | None]:
+        """Append unless `request` to `policy` was answered before, whoever decided; return (held, the earlier answer or None)."""
         if not self._well:
             await self.append(decision)
             return False, None
-        policy = decision.policy
         block = _encoder.encode([decision])
         try:
             async with asyncio.timeout(self._wait_s):
                 earlier = await self._asking.eval(
-                    _APPEND_ONCE, 2, request_key(policy, request), journal_key(policy), answer, _REMEMBER_MS, block
+                    _APPEND_ONCE,
+                    2,
+                    request_key(policy, request),
+                    journal_key(decision.policy),
+                    answer,
+                    _REMEMBER_MS,
+                    block,
                 )
         except (RedisError, TimeoutError):
             await self.append(decision)

@@ -103,7 +103,7 @@ def takes(function: Function[Any]) -> set[str]:
 
 def test_there_are_functions() -> None:
     """The folders that the other tests look at are found."""
-    assert {"recommend", "feedback", "learn", "control", "train"} <= set(FUNCTIONS)
+    assert {"assignment", "recommend", "feedback", "learn", "control", "train"} <= set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -267,12 +267,14 @@ def imported(module: str) -> tuple[set[str], float]:
 def test_importing_a_function_is_quick(name: str) -> None:
     """Nothing heavy stands on the start-up path of a function, and importing it stays below a ceiling."""
     modules, seconds = imported(f"functions.{name}.func")
-    stores = {"psycopg"} if name != "recommend" else set()  # the others cannot work without PostgreSQL
+    stores = (
+        {"psycopg"} if name not in {"assignment", "recommend"} else set()
+    )  # the others cannot work without PostgreSQL
     for heavy in HEAVY:
         if heavy not in stores:
             assert not {module for module in modules if module == heavy or module.startswith(heavy + ".")}
-    if name == "feedback":
-        assert "numpy" not in modules  # it chooses nothing
+    if name in {"assignment", "feedback"}:
+        assert "numpy" not in modules  # they choose nothing
     for _ in range(3):  # a machine may be busy: the best of some runs counts
         if seconds > IMPORT_LIMIT_S:
             seconds = min(seconds, imported(f"functions.{name}.func")[1])

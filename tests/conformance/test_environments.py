@@ -13,7 +13,7 @@ from functions.feedback import func as feedback
 from functions.learn import func as learn
 from tests.conformance.rendering import ENVIRONMENTS, ROOT, rendered
 
-FUNCTIONS = ("recommend", "feedback", "learn", "control")
+FUNCTIONS = ("assignment", "recommend", "feedback", "learn", "control")
 PREPARE = "knudge.dev/phase"
 SCALE = "autoscaling.knative.dev"
 BROKER_TO_INGRESS = {"MTChannelBasedBroker": "broker-ingress", "Kafka": "kafka-broker-ingress"}
@@ -95,12 +95,12 @@ def test_connections_to_postgresql_are_as_the_manual_says(environment: str) -> N
 
 
 def test_what_callers_wait_for_survives_a_node() -> None:
-    """In staging and production two or more pods of `recommend` and `feedback` stay, with a budget; others go to zero."""
+    """In staging and production two or more pods of `recommend`, `assignment` and `feedback` stay, with a budget; others go to zero."""
     for environment, least in (("staging", 2), ("prod", 3)):
         there = objects(environment)
         for name in FUNCTIONS:
             annotations = service(environment, name)["spec"]["template"]["metadata"]["annotations"]
-            waited_for = name in {"recommend", "feedback"}
+            waited_for = name in {"recommend", "assignment", "feedback"}
             assert int(annotations[f"{SCALE}/min-scale"]) == (least if waited_for else 0)
             assert (("policy/PodDisruptionBudget", name) in there) == waited_for
 

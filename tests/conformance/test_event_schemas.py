@@ -18,6 +18,7 @@ from knative.checks.event_schemas import DATA, FOLDER, file_name, schema, writte
 from knative.checks.json_schema import strict
 from shared.edge.hosting import load
 from shared.events import types
+from shared.experiments.experiment import ExperimentSpec, Variation
 from tests.conformance.rendering import ROOT, rendered
 from tests.integration.test_cloudevents import HttpSink, sending
 from tests.stage import Answer, Stage, run
@@ -32,6 +33,7 @@ TAKERS = {
     if event_type != types.PING
 }
 """Which function takes a type."""
+EXPERIMENT = ExperimentSpec("schemas", 1, (Variation("off", [1, "two"]), Variation("on", {"three": 3})))
 REQUIRED = ("id", "source", "specversion", "type")
 _ATTRIBUTE = re.compile(r"[a-z0-9]{1,20}")
 _formats = FormatChecker(formats=[])
@@ -78,12 +80,20 @@ def examples(policy: str, decision: str) -> dict[str, dict[str, Any]]:
         },
         types.FEEDBACK_GIVEN: {
             "decision_id": decision, "kind": "click", "value": 1.0, "action": None, "event_id": "f", "occurred_at": at,
+            "user_id": None,
         },
         types.DECISION_LOGGED: {
             "policy": policy, "action": "a", "propensity": 0.5, "context": {}, "occurred_at": at, "actions": ["a", "b"],
             "user_id": "u", "session_id": "s", "position": 0, "decision_id": None,
         },
-        types.LEARNING_DUE: {"policy": policy},
+        types.ASSIGNMENT_REQUESTED: {
+            "user_id": "u", "attributes": {"country": "DE", "plan": {"seats": [1, 2]}}, "experiments": [EXPERIMENT.key],
+            "expose": True,
+        },
+        types.EXPOSURE_RECORDED: {
+            "experiment": EXPERIMENT.key, "user_id": "u", "variation": "on", "attributes": {"age": 30}, "occurred_at": at,
+        },
+        types.LEARNING_DUE: {"policy": policy, "exposures": False},
         types.TRAINING_REQUESTED: {"policy": policy},
     }  # fmt: skip
 
@@ -102,6 +112,13 @@ REFUSED: list[tuple[str, str, Any]] = [
     (types.DECISION_LOGGED, "propensity", 1.5),
     (types.DECISION_LOGGED, "position", -1),
     (types.DECISION_LOGGED, "occurred_at", "yesterday"),
+    (types.ASSIGNMENT_REQUESTED, "user_id", None),
+    (types.ASSIGNMENT_REQUESTED, "attributes", ["country"]),
+    (types.ASSIGNMENT_REQUESTED, "experiments", "all"),
+    (types.ASSIGNMENT_REQUESTED, "user", "misspelt"),
+    (types.EXPOSURE_RECORDED, "experiment", 7),
+    (types.EXPOSURE_RECORDED, "variation", True),
+    (types.EXPOSURE_RECORDED, "comment", "unknown"),
     (types.LEARNING_DUE, "policy", ["p"]),
     (types.TRAINING_REQUESTED, "policy", 7),
     (types.TRAINING_REQUESTED, "policies", ["p"]),
@@ -148,7 +165,7 @@ def test_what_functions_send_is_what_the_schemas_say(servers: LocalServers) -> N
         async with sending(servers, wake_up_ms=20) as (stage, sink):
             sent = await _everything(stage, sink)
             assert {check_sent(headers, body) for headers, body in sent} == OURS - {
-                types.RECOMMENDATION_REQUESTED, types.FEEDBACK_GIVEN, types.DECISION_LOGGED, types.TRAINING_REQUESTED,
+                types.ASSIGNMENT_REQUESTED, types.EXPOSURE_RECORDED, types.RECOMMENDATION_REQUESTED, types.FEEDBACK_GIVEN, types.DECISION_LOGGED, types.TRAINING_REQUESTED,
             }  # fmt: skip
 
     asyncio.run(main())
@@ -167,7 +184,12 @@ async def _everything(stage: Stage, sink: HttpSink) -> list[tuple[Mapping[str, s
         await stage.event("recommend", types.RECOMMENDATION_REQUESTED, data)
         for data in ({"policy": policy}, {"policy": policy, "count": 2}, {"policy": policy, "actions": ["x"]})
     ]
-    assert [reply.status for reply in replies] == [200, 200, 200]
+    await stage.publish(EXPERIMENT)
+    replies += [
+        await stage.event("assignment", types.ASSIGNMENT_REQUESTED, {"user_id": user} | named)
+        for user, named in (("a", {}), ("b", {"experiments": [EXPERIMENT.key, "unknown"]}))
+    ]
+    assert [reply.status for reply in replies] == [200] * 5
     for event_type in (types.LEARNING_DUE, types.POLICY_PROMOTED, types.TRAINING_FINISHED):
         await sink.wait_for(event_type)
     return [*sink.received, *((reply.headers, json.dumps(reply.body).encode()) for reply in replies)]
@@ -195,6 +217,7 @@ def test_functions_take_what_the_schemas_allow(servers: LocalServers) -> None:
 
     async def play(stage: Stage) -> None:
         policy = await stage.policy()
+        await stage.publish(EXPERIMENT)
         decision = (await stage.recommend(policy))["decision_id"]
         for event_type, data in examples(policy, decision).items():
             validator(event_type).validate(data)
@@ -209,6 +232,7 @@ def test_functions_refuse_what_the_schemas_refuse(servers: LocalServers) -> None
 
     async def play(stage: Stage) -> None:
         policy = await stage.policy()
+        await stage.publish(EXPERIMENT)
         decision = (await stage.recommend(policy))["decision_id"]
         for event_type, name, value in REFUSED:
             data = examples(policy, decision)[event_type] | {name: value}

@@ -80,7 +80,7 @@ def test_the_sources_are_without_fault() -> None:
 
 def test_there_are_functions() -> None:
     """The folders that the other tests look at are found."""
-    assert {"recommend", "feedback", "learn", "control", "train"} <= set(FUNCTIONS)
+    assert {"assignment", "recommend", "feedback", "learn", "control", "train"} <= set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from functions.local.servers import LocalServers
+from functions.local.redis_server import RedisServer
 from shared.experiments.assigning import PublishedCatalogue
 from shared.experiments.experiment import ExperimentSpec, Variation
 from shared.storage.redis_catalogue import CatalogueWatch, encode_catalogue, publish_catalogue
@@ -19,11 +19,11 @@ async def _until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-def test_an_older_catalogue_never_replaces_a_newer(own_servers: LocalServers) -> None:
+def test_an_older_catalogue_never_replaces_a_newer(own_redis: RedisServer) -> None:
     """Publication compares versions as numbers; without the content, even an older one is put."""
 
     async def play() -> None:
-        client = connect(own_servers.redis_url)
+        client = connect(own_redis.url)
         assert await publish_catalogue(client, 9, b"nine")
         assert await publish_catalogue(client, 10, b"ten")
         assert not await publish_catalogue(client, 10, b"again")
@@ -36,7 +36,7 @@ def test_an_older_catalogue_never_replaces_a_newer(own_servers: LocalServers) ->
     asyncio.run(play())
 
 
-def test_a_watch_holds_the_newest_catalogue_through_everything(own_servers: LocalServers) -> None:
+def test_a_watch_holds_the_newest_catalogue_through_everything(own_redis: RedisServer) -> None:
     """It finds what is published, keeps it while Redis is wiped, leaves what cannot be read, and goes on."""
 
     async def publish(client: Redis, version: int) -> None:
@@ -44,7 +44,7 @@ def test_a_watch_holds_the_newest_catalogue_through_everything(own_servers: Loca
         assert await publish_catalogue(client, version, encode_catalogue(PublishedCatalogue(version, (experiment,))))
 
     async def play() -> None:
-        client = connect(own_servers.redis_url)
+        client = connect(own_redis.url)
         watch = CatalogueWatch(client, 0.02)
         await watch.start()
         assert (watch.held().version, watch.found) == (0, False)

@@ -7,10 +7,14 @@ import threading
 import time
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
+import redis
 
 from functions.local.servers import LocalServers
+from shared.experiments.exposure import Exposure
+from shared.storage.redis_connection import EXPOSURES
 from tests.hosted import Hosted, free_port
 
 LEARNING_DUE = "dev.knudge.learning.due.v1"
@@ -136,6 +140,30 @@ def test_learn_killed_at_the_worst_moment(servers: LocalServers, moment: str) ->
                 time.sleep(0.05)
             else:
                 raise AssertionError("the snapshot that the killed process committed was never served")
+
+
+@pytest.mark.parametrize("moment", ["between-exposures-and-commit", "between-exposures-and-trim"])
+def test_learn_killed_while_it_records_exposures(servers: LocalServers, moment: str) -> None:
+    """Killed there, `learn` leaves every exposure in the journal or in PostgreSQL, and its next run records each once."""
+    experiment = f"crash-{moment}"
+    block = [
+        Exposure(experiment, 1, "a" if at % 2 else "b", f"unit-{at % 40}", None, 1e9 + at, {}, None, "r", "me")
+        for at in range(100)
+    ]
+    with redis.Redis.from_url(servers.redis_url) as client:
+        client.xadd(EXPOSURES, {"block": msgspec.msgpack.encode(block[:50])})
+        client.xadd(EXPOSURES, {"block": msgspec.msgpack.encode(block[50:])})
+    with Hosted("learn", servers, module=("tests.crashing", moment)) as doomed:
+        with pytest.raises(OSError, match=r"."):
+            doomed.event(LEARNING_DUE, {"exposures": True})
+        assert doomed.process.wait(timeout=10) == -9
+    count = "select count(*), sum(extract(epoch from exposed_at)::float8) from exposures where experiment = %s"
+    assert sql(servers, count, experiment)[0][0] == (40 if moment == "between-exposures-and-trim" else 0)
+    with Hosted("learn", servers) as learn:
+        assert learn.event(LEARNING_DUE, {"exposures": True}) == 204
+    assert sql(servers, count, experiment) == [(40, sum(1e9 + at for at in range(40)))]
+    with redis.Redis.from_url(servers.redis_url) as client:
+        assert client.xlen(EXPOSURES) == 0
 
 
 def test_feedback_killed_between_commit_and_wake_up(servers: LocalServers) -> None:

@@ -25,6 +25,7 @@ from functions.local.servers import LocalServers
 from shared.edge.function import Function
 from shared.edge.hosting import load
 from shared.events import types
+from shared.experiments.experiment import ExperimentSpec, Variation
 from tests.hosted import Hosted
 from tests.stage import Stage, run
 
@@ -52,6 +53,7 @@ class World(NamedTuple):
 
     policy: str
     decision: str
+    experiment: str = "contract"
 
     def logged(self, **changes: Any) -> dict[str, Any]:
         """Return a decision as another system logs it."""
@@ -98,6 +100,31 @@ EXAMPLES: dict[tuple[str, str], Example] = {
     ("feedback", types.DECISION_LOGGED): Example(
         lambda world: world.logged(),
         lambda world: [*NO_OBJECT, b"", {}, world.logged(propensity=2), world.logged(policy="nobody")],
+    ),
+    ("assignment", types.ASSIGNMENT_REQUESTED): Example(
+        lambda world: {"user_id": "u", "experiments": [world.experiment], "attributes": {"plan": {"seats": 3}}},
+        lambda world: [
+            *NO_OBJECT,
+            b"",
+            {},
+            {"user_id": ""},
+            {"user_id": "u", "experiments": []},
+            {"user_id": "u", "unheard": 1},
+            {"user_id": "u", "attributes": {"a": "\ud800"}},
+        ],
+        types.ASSIGNMENT_MADE,
+    ),
+    ("assignment", types.EXPOSURE_RECORDED): Example(
+        lambda world: {"experiment": world.experiment, "user_id": "u", "variation": "new"},
+        lambda world: [
+            *NO_OBJECT,
+            b"",
+            {},
+            {"experiment": "nothing", "user_id": "u"},
+            {"experiment": world.experiment},
+            {"experiment": world.experiment, "user_id": "u", "variation": "nothing"},
+            {"experiment": world.experiment, "user_id": "u", "variation": "new", "occurred_at": "tomorrow"},
+        ],
     ),
     ("learn", types.LEARNING_DUE): Example(
         lambda world: {"policy": world.policy},
@@ -241,6 +268,7 @@ def world(servers: LocalServers) -> World:
     async def write(stage: Stage) -> None:
         made.append(await stage.policy("contract"))
         made.append((await stage.recommend("contract"))["decision_id"])
+        await stage.publish(ExperimentSpec("contract", 1, (Variation("control"), Variation("new", True))))
 
     run(servers, write)
     return World(*made)
@@ -262,7 +290,7 @@ def door(name: str) -> Function[Any]:
 def test_every_event_that_a_function_takes_has_an_example() -> None:
     """What is not shown here is not checked here."""
     assert set(ROUTES) <= set(EXAMPLES)
-    assert {"recommend", "feedback", "learn"} <= set(FUNCTIONS)
+    assert {"assignment", "recommend", "feedback", "learn"} <= set(FUNCTIONS)
 
 
 @pytest.mark.parametrize(("name", "event_type"), ROUTES)

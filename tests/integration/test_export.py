@@ -16,6 +16,7 @@ from functions.console import export_obp, export_parquet
 from functions.console.main import main
 from functions.local.servers import LocalServers
 from shared.identity import pseudonym
+from tests.integration.test_policy_experiments import splitting
 from tests.stage import Stage, run
 
 ACTIONS = [{"id": "a", "features": {"price": 1.5, "colour": "red"}}, {"id": "b", "features": {"price": 2.0}}, "c"]
@@ -110,6 +111,30 @@ def test_parquet_holds_every_item(servers: LocalServers, tmp_path: Path, capsys:
     assert logged["decided_at"].isoformat() == "2026-11-20T12:00:00.250000+00:00"
     assert (unknown["propensity"], unknown["eligible"]) == (None, ["q", "r"])
     assert [shown["deferred"] for shown in named["shown"]] == [True]
+
+
+@pytest.mark.usefixtures("environment")
+def test_parquet_says_what_a_decision_belongs_to(servers: LocalServers, tmp_path: Path) -> None:
+    """The experiment, phase, variation and unit stand beside a decision that was split, and nothing beside others."""
+    out = tmp_path / "log.parquet"
+    found: dict[str, str] = {}
+
+    async def play(stage: Stage) -> None:
+        key, first, second = await splitting(stage)
+        answer = await stage.recommend(first, user_id="ada")
+        policy = answer["policy"]
+        found.update(key=key, policy=policy, variation=answer["experiment"]["variation"])
+        assert policy in {first, second}
+        await stage.recommend(policy)
+        await stage.learn(policy)
+
+    run(servers, play)
+    assert main(["export", "--policy", found["policy"], "--format", "parquet", "--out", str(out)]) == 0
+    rows = pq.read_table(out).to_pylist()
+    assert [(row["experiment"], row["phase"], row["variation"], row["unit"]) for row in rows] == [
+        (found["key"], 1, found["variation"], pseudonym(servers.server_key.encode(), "user", "ada")),
+        (None, None, None, None),
+    ]
 
 
 @pytest.mark.usefixtures("environment")

@@ -166,11 +166,13 @@ def test_it_starts_soon_and_says_what_to_try(local: Run) -> None:
 
 
 def test_the_printed_requests_work(local: Run) -> None:
-    """Pasted into a shell, the printed requests are answered by a decision, an accepted click and a policy."""
+    """Pasted into a shell, the printed requests are answered by a decision, an accepted click, a policy and an experiment."""
     lines = local.said.partition("\n\n  #")[2].rpartition("Ctrl-C")[0]
     answer = subprocess.run(["bash", "-e", "-c", "  #" + lines], capture_output=True, text=True, check=True)
     assert '"decision_id"' in answer.stdout
-    assert '"accepted":1' in answer.stdout.replace(" ", "")
+    assert answer.stdout.replace(" ", "").count('"accepted":1') == 2
+    assert '"experiment":{"key":"demo-kinds","variation":"thompson"}' in answer.stdout
+    assert '"experiment":{"key":"demo-kinds","variation":"greedy"}' in answer.stdout
     assert '"snapshot"' in answer.stdout
     assert "202 Accepted" in answer.stdout
     assert '"problem' not in answer.stdout
@@ -228,7 +230,7 @@ def test_the_learner_takes_the_sweep(local: Run) -> None:
 def test_one_address_serves_every_function(local: Run) -> None:
     """The index names the functions, each is ready, and one document describes all routes."""
     _, index = local.call("GET", "/")
-    assert set(index["functions"]) == {"recommend", "feedback", "control", "learn"}
+    assert set(index["functions"]) == {"recommend", "assignment", "feedback", "control", "learn"}
     for name in index["functions"]:
         assert local.call("GET", f"/functions/{name}/health/ready")[0] == 200
     assert local.call("GET", "/health/ready")[0] == 200

@@ -24,13 +24,24 @@ from tests.performance.baselines import ASGI, DEFAULT, REQUEST, SINK
 from tests.performance.load import LoadProcess, Plan
 from tests.performance.processes import ROOT, Server, start
 from tests.performance.report import report
-from tests.performance.serving import CONNECTIONS, DEGRADED, Acknowledged, recommend_requests
+from tests.performance.serving import (
+    CONNECTIONS,
+    DEGRADED,
+    MANY_USERS,
+    USERS,
+    Acknowledged,
+    assignment_requests,
+    recommend_requests,
+)
 from tests.performance.sight import sight_us
 from tests.performance.stage import Stage, rewarded
 
 RESULT = ROOT / "build" / "bench" / "serving.json"
 ACTIONS = [f"action-{number}" for number in range(100)]
 TEN, HUNDRED, SUBSET, IDLE, START = "bench-10", "bench-100", "bench-100-subset", "bench-idle", "bench-start"
+ASSIGNED, EXPOSED = "assignment", "assignment, new users"
+ASSIGNMENTS = {ASSIGNED: ("bench-users", USERS), EXPOSED: ("bench-new-users", MANY_USERS)}
+"""What is asked of `assignment`: an experiment, and how many users are exposed to it over and over."""
 REQUESTS = {
     TEN: recommend_requests(TEN),
     HUNDRED: recommend_requests(HUNDRED),
@@ -68,6 +79,8 @@ class Bench:
         self.memory: dict[str, float | None] = {}
         for name, actions in ((TEN, 10), (HUNDRED, 100), (SUBSET, 100), (IDLE, 10), (START, 10)):
             stage.put_policy(name, ACTIONS[:actions])
+        for experiment, _ in ASSIGNMENTS.values():
+            stage.put_experiment(experiment)
         self.sink = stage.keep(start(SINK, stage.directory, stage.rest))
 
     def run(self) -> dict[str, Any]:
@@ -79,15 +92,19 @@ class Bench:
         per_s = burst["rounds"]["per_s"][TEN]
         _say("draining the burst")
         learn = self.stage.start("learn", on=self.stage.rest)
+        exposures = self.exposures(learn)
         drained = self.drained(learn)
         clicks = {"accepted": burst["feedback"]["accepted"], "learned": self.learned_clicks()}
         warm = self.warm(learn, per_s)
         archived = {policy: self.stage.archived(policy) for policy in self.acknowledged.decisions}
         lost = sum(max(count - archived[policy], 0) for policy, count in self.acknowledged.decisions.items())
+        lost += sum(max(users - exposures[name], 0) for name, users in self.acknowledged.users.items())
         return {
             "decisions_per_s": round(per_s, 1),
             "ratio_to_default": burst["rounds"]["ratio"][TEN][DEFAULT.name],
             "ratio_to_asgi": burst["rounds"]["ratio"][TEN][ASGI.name],
+            "assignments_per_s": round(burst["rounds"]["per_s"][ASSIGNED], 1),
+            "assignment_ratio_to_recommend": burst["rounds"]["ratio_to_recommend"],
             "latency_ms": burst["latency_ms"],
             "feedback_per_s": burst["feedback"]["single_per_s"],
             "freshness_p95_s": max(warm["idle"]["p95_s"], warm["half_rate"]["p95_s"]),
@@ -109,6 +126,7 @@ class Bench:
                 "degraded": self.acknowledged.degraded,
                 "refused": self.acknowledged.refused,
                 "clicks": clicks,
+                "exposures": {"acknowledged": self.acknowledged.users, "archived": exposures},
             },
         }
 
@@ -118,12 +136,26 @@ class Bench:
         stage, load, size = self.stage, self.load, self.size
         recommend = stage.start("recommend", on=stage.core, sink=self.sink)
         feedback = stage.start("feedback", on=stage.core, sink=self.sink)
+        assignment = stage.start("assignment", on=stage.core, sink=self.sink)
+        assigning = {
+            name: (assignment, assignment_requests(experiment, users))
+            for name, (experiment, users) in ASSIGNMENTS.items()
+        }
         empties = {command.name: stage.keep(start(command, stage.directory, stage.core)) for command in (DEFAULT, ASGI)}
         self.memory["recommend, fresh"] = recommend.rss_mb()
         ceiling = load.run(Plan(self.sink.port, (REQUEST,), CONNECTIONS, 0.5, warmup_s=0.2)).per_s
         rounds = serving.rounds(
-            load, recommend, empties, REQUESTS, self.acknowledged, count=size.rounds, duration_s=size.round_s
+            load,
+            recommend,
+            empties,
+            REQUESTS,
+            self.acknowledged,
+            assigning=assigning,
+            count=size.rounds,
+            duration_s=size.round_s,
         )
+        self.memory["assignment"] = assignment.rss_mb()
+        assignment.stop()
         for name, server in empties.items():
             self.memory[name] = server.rss_mb()
             server.stop()
@@ -163,6 +195,11 @@ class Bench:
             "seconds": round(seconds, 2),
             "per_s": round(decisions / seconds, 1),
         }
+
+    def exposures(self, learn: Server) -> dict[str, int]:
+        """Let `learn` take the exposures; return how many users each request to `assignment` has exposed."""
+        self.stage.drain_exposures(learn)
+        return {name: self.stage.exposed(experiment) for name, (experiment, _) in ASSIGNMENTS.items()}
 
     def learned_clicks(self) -> float:
         """Return how many clicks the snapshot of the policy with feedback knows."""

@@ -38,7 +38,8 @@ def _serving(figures: Mapping[str, Any]) -> str:
                 "x default": ratio.get(DEFAULT.name),
                 "x asgi": ratio.get(ASGI.name),
                 **{f"{name} ms": value for name, value in rounds["saturated_latency_ms"][name].items()},
-                "MB": figures["memory_mb"].get("recommend" if ratio else name),
+                "MB": figures["memory_mb"].get(name.partition(",")[0], figures["memory_mb"]["recommend"]),
+                "x recommend": rounds["ratio_to_recommend"].get(name),
             }
         )
     machine = figures["machine"]
@@ -117,9 +118,11 @@ def _learning(figures: Mapping[str, Any]) -> str:
 def _kept(figures: Mapping[str, Any]) -> str:
     kept = figures["kept"]
     acknowledged, archived = sum(kept["acknowledged"].values()), sum(kept["archived"].values())
-    clicks = kept["clicks"]
+    clicks, exposures = kept["clicks"], kept["exposures"]
     return (
         f"{acknowledged:,} decisions acknowledged ({kept['degraded']:,} degraded, "
         f"{kept['refused']:,} requests refused), {archived:,} archived; "
-        f"{clicks['accepted']:,} clicks accepted, {clicks['learned']:,.0f} learned; lost: {figures['lost']:,}"
+        f"{clicks['accepted']:,} clicks accepted, {clicks['learned']:,.0f} learned; "
+        f"{sum(exposures['acknowledged'].values()):,} users exposed, {sum(exposures['archived'].values()):,} archived; "
+        f"lost: {figures['lost']:,}"
     )

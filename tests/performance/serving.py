@@ -21,6 +21,8 @@ from tests.performance.stage import Stage
 
 CONNECTIONS = 64
 USERS = 1_000
+MANY_USERS = 60_000
+"""More than a process remembers to have exposed: each is exposed anew, however often they come."""
 BATCH = 100
 DEGRADED = b'"degraded":true'
 
@@ -32,10 +34,20 @@ class Acknowledged:
     decisions: dict[str, int] = field(default_factory=dict)
     degraded: int = 0
     refused: int = 0
+    users: dict[str, int] = field(default_factory=dict)
+    """How many users were exposed, by what was asked for."""
+
+    def exposed(self, name: str, outcome: Outcome, users: int) -> None:
+        """Count the users of one run, which asks for each in turn."""
+        self.users[name] = max(self.users.get(name, 0), min(outcome.acknowledged, users))
+        self._count(outcome)
 
     def add(self, policy: str, outcome: Outcome) -> None:
         """Count what one run was told."""
         self.decisions[policy] = self.decisions.get(policy, 0) + outcome.acknowledged
+        self._count(outcome)
+
+    def _count(self, outcome: Outcome) -> None:
         self.degraded += outcome.marked
         self.refused += outcome.broken + sum(
             count for status, count in outcome.status_to_count.items() if not 200 <= status < 300
@@ -61,6 +73,24 @@ def recommend_requests(policy: str, **more: Any) -> tuple[bytes, ...]:
     )
 
 
+def assignment_requests(experiment: str, users: int) -> tuple[bytes, ...]:
+    """Return requests that expose each of `users` to an experiment, with the attributes that `recommend` has as context."""
+    return tuple(
+        post(
+            "/v1/assignments",
+            json.dumps(
+                {
+                    "user_id": f"user-{user}",
+                    "attributes": {"hour": user % 24, "device": "phone"},
+                    "experiments": [experiment],
+                },
+                separators=(",", ":"),
+            ).encode(),
+        )
+        for user in range(users)
+    )
+
+
 def empty_requests() -> tuple[bytes, ...]:
     """Return the same bodies for a function that does not look at them."""
     return tuple(request.replace(b"/v1/recommend", b"/", 1) for request in recommend_requests("bench-10"))
@@ -73,13 +103,18 @@ def rounds(
     policies: dict[str, tuple[bytes, ...]],
     acknowledged: Acknowledged,
     *,
+    assigning: dict[str, tuple[Server, tuple[bytes, ...]]],
     count: int,
     duration_s: float,
 ) -> dict[str, Any]:
-    """Measure all servers in turn, `count` times over; return rates, ratios, latencies under full load."""
+    """Measure all servers in turn, `count` times over; return rates, ratios, latencies under full load.
+
+    `assigning`: requests to `assignment`, whose rates are told beside that of the first policy, too.
+    """
     empty = empty_requests()
     subjects = [(name, server, empty) for name, server in empties.items()]
     subjects += [(policy, recommend, requests) for policy, requests in policies.items()]
+    subjects += [(name, server, requests) for name, (server, requests) in assigning.items()]
     rates: dict[str, list[float]] = {name: [] for name, _, _ in subjects}
     latencies: dict[str, list[int]] = {name: [] for name, _, _ in subjects}
     for _ in range(count):
@@ -89,13 +124,18 @@ def rounds(
             latencies[name].extend(outcome.latencies_ns)
             if name in policies:
                 acknowledged.add(name, outcome)
+            elif name in assigning:
+                acknowledged.exposed(name, outcome, len(requests))
     return {
         "per_s": {name: median(values) for name, values in rates.items()},
         "per_s_spread": {name: spread(values) for name, values in rates.items()},
         "saturated_latency_ms": {name: percentiles_ms(values) for name, values in latencies.items()},
         "ratio": {
             policy: {name: round(median_ratio(rates[policy], rates[name]), 3) for name in empties}
-            for policy in policies
+            for policy in (*policies, *assigning)
+        },
+        "ratio_to_recommend": {
+            name: round(median_ratio(rates[name], rates[next(iter(policies))]), 3) for name in assigning
         },
     }
 

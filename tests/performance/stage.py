@@ -22,6 +22,7 @@ from tests.performance.http1 import AnswerError, get, post, put
 from tests.performance.processes import Command, Server, ask, cores, free_port, python, run_once, start
 
 ARCHIVED = "SELECT count(*) FROM decisions WHERE policy = %s"
+EXPOSED = "SELECT count(DISTINCT unit) FROM exposures WHERE experiment = %s"
 DRAIN_S = 180.0
 
 
@@ -86,6 +87,13 @@ class Stage:
         if not 200 <= status < 300:
             raise AnswerError(f"{status} {answer!r}")
 
+    def put_experiment(self, key: str) -> None:
+        """Make an experiment of two variations, through `control`."""
+        body = {"variations": [{"key": "control"}, {"key": "new", "value": {"colour": "red"}}]}
+        status, answer = ask(self.control.port, put(f"/v1/experiments/{key}", json.dumps(body).encode()))
+        if not 200 <= status < 300:
+            raise AnswerError(f"{status} {answer!r}")
+
     def snapshot(self, policy: str) -> dict[str, Any]:
         """Return a policy's snapshot as `control` reads it."""
         status, answer = ask(self.control.port, get(f"/v1/policies/{policy}"))
@@ -103,6 +111,17 @@ class Stage:
         row = self.database.execute(ARCHIVED, (policy,)).fetchone()
         return int(row[0]) if row else 0
 
+    def exposed(self, experiment: str) -> int:
+        """Return the number of units in PostgreSQL that were exposed to an experiment."""
+        row = self.database.execute(EXPOSED, (experiment,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def drain_exposures(self, learn: Server) -> None:
+        """Have `learn` take the exposures until there are none."""
+        status, answer = ask(learn.port, learning_due(None), timeout_s=DRAIN_S)
+        if not 200 <= status < 300:
+            raise AnswerError(f"{status} {answer!r}")
+
     def drain(self, learn: Server, policies: Sequence[str]) -> float:
         """Wake `learn` for each policy until the journal is empty; return the seconds that took."""
         begin = time.monotonic()
@@ -117,15 +136,16 @@ class Stage:
                 raise NotDrainedError
 
 
-def learning_due(policy: str) -> bytes:
-    """Return the request that tells `learn` of work."""
+def learning_due(policy: str | None) -> bytes:
+    """Return the request that tells `learn` of work for a policy, or with None of exposures."""
+    due = {"exposures": True} if policy is None else {"policy": policy}
     headers = (
         "ce-specversion: 1.0",
         "ce-type: dev.knudge.learning.due.v1",
         "ce-source: /bench",
         f"ce-id: {time.monotonic_ns()}",
     )
-    return post("/", json.dumps({"policy": policy}).encode(), headers=headers)
+    return post("/", json.dumps(due).encode(), headers=headers)
 
 
 def rewarded(snapshot: Mapping[str, Any]) -> float:

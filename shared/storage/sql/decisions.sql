@@ -6,7 +6,7 @@
 select extract(epoch from d.decided_at)::float8 as decided_at, d.decision_id::text as decision_id, d.policy,
        d.policy_version, d.snapshot_version, d.actions, d.propensities, d.eligible::text as eligible,
        d.context::text as context, d.user_pseudonym, d.session_pseudonym, d.deferred, d.degraded, d.origin, d.revision,
-       d.actor, d.default_action, d.position, d.served_by::text as served_by,
+       d.actor, d.default_action, d.position, d.served_by::text as served_by, d.experiment::text as experiment,
        (not d.deferred or exists (
            select from activations a where a.decided_at = d.decided_at and a.decision_id = d.decision_id)) as shown,
        (select jsonb_object_agg(r.position, r.reward) from rewards r

@@ -21,7 +21,17 @@ with given as (
     from taken join given using (decided_at, decision_id, source, event_id)
     group by given.policy_key, taken.decided_at, taken.decision_id
 )
-select decision_id::text as decision_id, source, event_id from taken
+select decision_id::text as about, source, event_id from taken
+
+-- name: insert_user_feedback
+-- Take what users did beside decisions, as far as it is not known yet, and return which events those were.
+insert into user_feedback (user_pseudonym, source, event_id, kind, value, occurred_at, received_at, actor)
+select "user", source, event_id, kind, value, to_timestamp(occurred_at), to_timestamp(received_at), actor
+from json_to_recordset(%(rows)s::json) as r (
+    "user" text, source text, event_id text, kind text, value float8, occurred_at float8, received_at float8, actor text)
+order by "user", source, event_id
+on conflict do nothing
+returning user_pseudonym as about, source, event_id
 
 -- name: insert_decisions
 -- Take logged decisions that are not known yet, queue them, and return which they were.

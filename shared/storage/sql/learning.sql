@@ -18,14 +18,15 @@ where p.name = %(policy)s
 -- Archive journalled decisions; the rows returned are those that were not archived before.
 insert into decisions (decided_at, decision_id, policy, policy_version, snapshot_version, actions, propensities,
                        eligible, context, user_pseudonym, session_pseudonym, deferred, degraded, origin, revision,
-                       actor, default_action, served_by)
+                       actor, default_action, served_by, experiment)
 select to_timestamp(decided_at), decision_id, policy, policy_version, snapshot_version, actions, propensities, eligible,
        context, user_pseudonym, session_pseudonym, coalesce(deferred, false), coalesce(degraded, false), origin, revision,
-       actor, default_action, served_by
+       actor, default_action, served_by, experiment
 from json_to_recordset(%(rows)s::json) as r (
     decided_at float8, decision_id uuid, policy text, policy_version int, snapshot_version bigint, actions text[],
     propensities float8[], eligible jsonb, context jsonb, user_pseudonym text, session_pseudonym text,
-    deferred boolean, degraded boolean, origin text, revision text, actor text, default_action text, served_by jsonb)
+    deferred boolean, degraded boolean, origin text, revision text, actor text, default_action text, served_by jsonb,
+    experiment jsonb)
 order by decided_at, decision_id
 on conflict do nothing
 returning decision_id::text as decision_id
@@ -129,6 +130,7 @@ delete from pending p using decisions d
 where p.policy_key = %(key)s and d.decided_at = p.decided_at and d.decision_id = p.decision_id
   and (not d.deferred or exists (
       select from activations a where a.decided_at = d.decided_at and a.decision_id = d.decision_id))
+returning p.subject, extract(epoch from p.decided_at)::float8 as decided_at, p.decision_id::text as decision_id
 
 -- name: history
 -- Every archived decision that counts as shown, oldest first; context and features where they are looked at, who decided and for

@@ -27,3 +27,11 @@ delete from trainings where started_at < to_timestamp(%(before)s)
 -- name: drop_pending
 -- What waits for decisions of a week that goes.
 delete from pending where decided_at >= to_timestamp(%(first)s) and decided_at < to_timestamp(%(last)s)
+
+-- name: drop_old_exposures
+-- Exposures that began before the limit.
+delete from exposures where exposed_at < to_timestamp(%(before)s)
+
+-- name: drop_old_user_feedback
+-- What users did before the limit, beside decisions.
+delete from user_feedback where received_at < to_timestamp(%(before)s)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from functions.assignment.func import door as assignment
 from functions.control.func import door as control
 from functions.feedback.func import door as feedback
 from functions.learn.func import door as learn
@@ -17,7 +18,7 @@ from shared.edge.function import Function
 from shared.edge.openapi import document
 from shared.edge.problems import STATUSES
 
-FUNCTIONS: list[Function[Any]] = [recommend, feedback, learn, control]
+FUNCTIONS: list[Function[Any]] = [assignment, recommend, feedback, learn, control]
 METHODS = {"get", "put", "post", "delete", "head", "options", "patch", "trace"}
 SCHEMA_TYPES = {"object", "array", "string", "number", "integer", "boolean", "null"}
 
@@ -40,12 +41,13 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
     ("/v1/recommend/batch", "post"): {"RecommendBatch": {"requests": REQUIRED}},
     ("/v1/feedback", "post"): {
         "FeedbackIn": {
-            "decision_id": REQUIRED,
+            "decision_id": OPTIONAL,
             "kind": REQUIRED,
             "value": OPTIONAL,
             "action": OPTIONAL,
             "event_id": OPTIONAL,
             "occurred_at": OPTIONAL,
+            "user_id": OPTIONAL,
         },
         "FeedbackBatch": {"events": REQUIRED},
     },
@@ -63,6 +65,19 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
             "position": OPTIONAL,
             "decision_id": OPTIONAL,
         },
+    },
+    ("/v1/assignments", "post"): {
+        "AssignmentRequest": {"user_id": REQUIRED, "attributes": OPTIONAL, "experiments": OPTIONAL, "expose": OPTIONAL},
+    },
+    ("/v1/exposures", "post"): {
+        "ExposureIn": {
+            "experiment": REQUIRED,
+            "user_id": OPTIONAL,
+            "variation": OPTIONAL,
+            "attributes": OPTIONAL,
+            "occurred_at": OPTIONAL,
+        },
+        "ExposureBatch": {"exposures": REQUIRED},
     },
     ("/v1/policies/{name}", "put"): {
         "PolicyIn": {
@@ -97,6 +112,44 @@ REQUESTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, bool]]] = {
         },
         "ActionIn": {"id": REQUIRED, "features": OPTIONAL},
     },
+    ("/v1/experiments/{key}", "put"): {
+        "ExperimentIn": {
+            "variations": REQUIRED,
+            **dict.fromkeys(
+                (
+                    "phase",
+                    "status",
+                    "kind",
+                    "weights",
+                    "coverage",
+                    "ranges",
+                    "hash_attribute",
+                    "fallback_attribute",
+                    "hash_version",
+                    "seed",
+                    "layer",
+                    "filters",
+                    "holdout",
+                    "condition",
+                    "prerequisites",
+                    "forced",
+                    "sticky",
+                    "bucket_version",
+                    "minimum_bucket_version",
+                    "policy",
+                    "default",
+                    "released",
+                    "analysis",
+                ),
+                OPTIONAL,
+            ),
+        },
+        "Variation": {"key": REQUIRED, "value": OPTIONAL, "name": OPTIONAL},
+        "Layer": {"name": REQUIRED, "low": OPTIONAL, "high": OPTIONAL},
+        "Prerequisite": {"key": REQUIRED, "condition": REQUIRED},
+    },
+    ("/v1/experiments/{key}/stop", "post"): {"ExperimentStop": {"released": OPTIONAL}},
+    ("/v1/flags/{key}", "put"): {"FlagIn": {"default_value": OPTIONAL, "rules": OPTIONAL}},
 }
 ANSWERS: Mapping[tuple[str, str], Mapping[str, set[str]]] = {
     ("/v1/recommend", "post"): {
@@ -108,16 +161,23 @@ ANSWERS: Mapping[tuple[str, str], Mapping[str, set[str]]] = {
             "items",
             "degraded",
             "served_by",
+            "experiment",
         },
+        "SeenVariation": {"key", "variation"},
         "Item": {"action", "propensity", "score"},
     },
     ("/v1/recommend/batch", "post"): {"RecommendBatchAnswer": {"results"}},
+    ("/v1/assignments", "post"): {
+        "AssignmentAnswer": {"assignments", "degraded"},
+        "AssignmentOut": {"experiment", "variation", "value", "in_experiment", "reason"},
+    },
+    ("/v1/exposures", "post"): {"ExposureAnswer": {"accepted", "duplicates", "outside", "degraded"}},
     ("/v1/feedback", "post"): {"FeedbackAnswer": {"accepted", "duplicates"}},
     ("/v1/decisions", "post"): {"LoggedAnswer": {"accepted", "duplicates", "decision_ids"}},
 }
 EVENTS = {("/v1/dead-letters", "post")}
 """What takes an event by its path."""
-TO_COME = {"PolicyIn": {"profile_features", "rules"}, "RecommendAnswer": {"experiment"}}
+TO_COME = {"PolicyIn": {"profile_features", "rules"}}
 """Fields that the design names and that a later stage brings: allowed, not yet required."""
 
 
@@ -234,8 +294,12 @@ def test_every_error_is_a_problem_detail(api: dict[str, Any]) -> None:
                 content = operation["responses"][str(status)]["content"]
                 assert set(content) == {"application/problem+json"}
                 assert content["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
+        elif path.startswith("/ofrep/"):
+            for refused in ("400", "404", "429", "500", "503"):
+                content = operation["responses"][refused]["content"]
+                assert content == {"application/json": {"schema": {"$ref": "#/components/schemas/EvaluationFailure"}}}
     problem = api["components"]["schemas"]["Problem"]
-    assert set(problem["properties"]) == {"type", "title", "status", "detail", "field"}
+    assert set(problem["properties"]) == {"type", "title", "status", "detail", "field", "errors"}
     assert set(problem["required"]) == {"type", "title", "status", "detail"}
 
 

@@ -15,6 +15,8 @@ TYPES = {
     "WrongMethod": ("wrong-method", "This path does not take that method", 405),
     "UnknownPolicy": ("unknown-policy", "No such policy", 404),
     "UnknownDecision": ("unknown-decision", "No such decision", 404),
+    "UnknownExperiment": ("unknown-experiment", "No such experiment", 404),
+    "UnknownFlag": ("unknown-flag", "No such flag", 404),
     "UnknownDeadLetter": ("unknown-dead-letter", "No such dead letter", 404),
     "NotKept": ("not-kept", "What this would need was not kept", 409),
     "SinkUnavailable": ("sink-unavailable", "The sink does not take the event", 503),
@@ -25,6 +27,7 @@ TYPES = {
         "No snapshot is at hand and the request names no actions to choose among",
         503,
     ),
+    "NoCatalogue": ("no-catalogue", "No catalogue of experiments is at hand", 503),
     "Unavailable": ("unavailable", "A store does not answer", 503),
     "Overloaded": ("overloaded", "More requests are waiting than this process takes", 503),
 }
@@ -63,6 +66,18 @@ def test_every_error_of_a_request_has_a_status() -> None:
     assert len({kind.slug for kind in kinds}) == len(kinds)
 
 
+def test_several_faults_are_all_named() -> None:
+    """A problem of several faults holds each, and stands by the first; a broker is sent what fits its dead letters."""
+    error = errors.InvalidInput.of([("weights", "must sum to 1"), ("layer.low", "must be at least 0")])
+    body = msgspec.json.decode(problem_reply(error).body)
+    assert (body["field"], body["detail"]) == ("weights", "weights: must sum to 1; layer.low: must be at least 0")
+    assert body["errors"] == [
+        {"field": "weights", "detail": "must sum to 1"},
+        {"field": "layer.low", "detail": "must be at least 0"},
+    ]
+    assert "errors" not in msgspec.json.decode(problem_reply(error, of_event=True).body)
+
+
 def test_a_problem_without_field_names_none() -> None:
     """Where no input is at fault there is no member `field`."""
     assert "field" not in msgspec.json.decode(problem_reply(errors.Unavailable("Redis is away")).body)
@@ -82,6 +97,7 @@ def test_a_poison_event_is_not_tried_again(error: type[errors.KnudgeError]) -> N
     reply = problem_reply(error("what happened"), of_event=True)
     may_work_later = error in {
         errors.NotBootstrapped,
+        errors.NoCatalogue,
         errors.Unavailable,
         errors.SinkUnavailable,
         errors.Overloaded,

@@ -47,16 +47,8 @@ def test_what_is_no_number_is_neither_less_nor_more() -> None:
 
 def test_nan_is_no_truth() -> None:
     """Nor are 0, null, false and the empty text; empty lists and objects are."""
-    assert [truth(value) for value in (NAN, 0, None, False, "", [], {}, "0")] == [
-        False,
-        False,
-        False,
-        False,
-        False,
-        True,
-        True,
-        True,
-    ]
+    values: list[Any] = [NAN, 0, None, False, "", [], {}, "0"]
+    assert [truth(value) for value in values] == [False] * 5 + [True] * 3
 
 
 @pytest.mark.parametrize(

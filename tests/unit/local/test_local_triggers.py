@@ -42,6 +42,8 @@ def test_every_event_that_functions_take_has_a_trigger() -> None:
     type_to_subscriber = {trigger.attributes["type"]: trigger.subscriber for trigger in read_triggers()}
     assert type_to_subscriber == {
         "dev.knudge.recommendation.requested.v1": "recommend",
+        "dev.knudge.assignment.requested.v1": "assignment",
+        "dev.knudge.exposure.recorded.v1": "assignment",
         "dev.knudge.feedback.given.v1": "feedback",
         "dev.knudge.decision.logged.v1": "feedback",
         "dev.knudge.learning.due.v1": "learn",

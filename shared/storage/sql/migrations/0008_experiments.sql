@@ -10,7 +10,7 @@ create table experiment_versions (
     key text not null references experiments (key),
     version integer not null,
     phase integer not null,
-    spec jsonb not null,
+    spec json not null,                         -- as it was written: jsonb would spell its numbers anew
     actor text not null,
     created_at timestamptz not null default now(),
     primary key (key, version)
@@ -20,7 +20,7 @@ create table experiment_versions (
 create table flags (
     key text primary key,
     version integer not null,
-    spec jsonb not null,
+    spec json not null,
     actor text not null,
     written_at timestamptz not null default now()
 );
@@ -48,6 +48,7 @@ create table exposures (
 );
 
 create index exposures_user on exposures (user_pseudonym);
+create index exposures_exposed on exposures using brin (exposed_at);
 
 -- What users did that speaks of no decision.
 create table user_feedback (

@@ -1,0 +1,1 @@
+"""`assignment`: says who sees which variation, and records who was shown it."""
