@@ -34,6 +34,7 @@ from shared.vocabulary import Caller
 CLOCK_SKEW_S = 60.0
 """How far a caller's clock may run ahead."""
 _DAY_S = 86_400.0
+_SEALED = "a sealed name can be assigned nothing: only its pseudonym is known"
 
 
 class Evaluated(msgspec.Struct, frozen=True):
@@ -219,8 +220,11 @@ class Assigner:
         """Check a user id, called `name`, and attributes, called `field`."""
         self._bounds.string(user_id, name)
         if user_id.startswith(SEAL):
-            raise InvalidInput("a sealed name can be assigned nothing: only its pseudonym is known", field=name)
+            raise InvalidInput(_SEALED, field=name)
         self._bounds.attributes(attributes, field)
+        for attribute, value in attributes.items():
+            if isinstance(value, str) and value.startswith(SEAL):
+                raise InvalidInput(_SEALED, field=f"{field}.{attribute}")
         _refuse_other_user(user_id, name, attributes, field)
 
     def _check_exposure(self, given: ExposureIn, catalogue: Catalogue, now: float) -> None:
