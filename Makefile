@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start conformance spread bench-assigning oracles bench-evaluation bench-policies image image-test bench-experiments oracles-experiments e2e clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start conformance spread bench-assigning oracles bench-evaluation bench-policies image image-test bench-experiments oracles-experiments e2e oracles-javascript bench-judgement clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,8 +67,8 @@ rollouts: $(STAMP) ## 20 roll-outs at a reward rate of 20 % and a margin of 10 %
 audit: $(STAMP) ## 10,000 stored decisions of every kind of policy recompute to the same action and propensity (minutes)
 	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0 tests/integration/test_audit.py
 
-bench-candidates: $(STAMP) ## 600 simulated logs on which candidates learn and are judged: how often intervals hold (minutes)
-	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/console/test_progressive_evaluation.py
+bench-candidates: $(STAMP) ## simulated logs, of decisions and of sessions, on which candidates learn and are judged: how often intervals hold (minutes)
+	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/console/test_progressive_evaluation.py tests/unit/console/test_session_evaluation.py
 
 bench-health: $(STAMP) ## 1,000 simulated policy versions whose propensities are right: none may alarm (minutes)
 	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/evaluation/test_propensity_health.py
@@ -98,13 +98,23 @@ bench-assigning: $(STAMP) ## assignments per second on one core, beside the hash
 oracles: build/oracles/.installed ## compare the kept numbers of obp and MABWiser with what they compute (ORACLES=--write keeps new ones; downloads 2.3 GB)
 	OPENBLAS_NUM_THREADS=1 build/oracles/bin/python -m tests.oracles.write $(ORACLES)
 
+oracles-javascript: $(STAMP) ## compare the kept numbers of GrowthBook's JavaScript with what it computes (Node.js and npm)
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/javascript @growthbook/growthbook@1.8.0
+	$(BIN)/python -m tests.oracles.javascript build/javascript/node_modules/@growthbook/growthbook
+
 build/oracles/.installed: tests/oracles/requirements.txt
 	$(PYTHON) -m venv build/oracles
 	build/oracles/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-oracles-experiments: build/oracles-experiments/.installed ## the same of the experiments' statistics: gbstats, statsmodels (ORACLES=--write keeps new ones)
+oracles-experiments: build/oracles-experiments/.installed build/oracles-bounds/.installed ## the same of the experiments' statistics: gbstats, statsmodels, ssrm-test, spotify-confidence, gsdesign (ORACLES=--write keeps new ones)
 	OPENBLAS_NUM_THREADS=1 build/oracles-experiments/bin/python -m tests.oracles.experiments $(ORACLES)
+	OPENBLAS_NUM_THREADS=1 build/oracles-bounds/bin/python -m tests.oracles.bounds $(ORACLES)
+
+build/oracles-bounds/.installed: tests/oracles/bounds.txt
+	$(PYTHON) -m venv build/oracles-bounds
+	build/oracles-bounds/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 build/oracles-experiments/.installed: tests/oracles/experiments.txt
 	$(PYTHON) -m venv build/oracles-experiments
@@ -113,6 +123,9 @@ build/oracles-experiments/.installed: tests/oracles/experiments.txt
 
 bench-experiments: $(STAMP) ## error rates and power of the experiments' tests, 2,000 simulated experiments a world (minutes)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.performance.experiments
+
+bench-judgement: $(STAMP) ## error rates of sample-ratio and group sequential tests, and coverage where a bandit assigned (about 20 minutes)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.performance.judgement
 
 bench-policies: $(STAMP) build/peers/.installed ## the default contextual policy beside Vowpal Wabbit and MABWiser, with its speed (an hour)
 	$(BIN)/python -m tests.performance.policies

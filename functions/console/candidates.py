@@ -1,59 +1,34 @@
-"""Candidates as they are given on the command line, and what one knows at each moment of a log.
-
-A candidate is a version of the policy that might have been: another kind, other parameters. It is replayed over the log *progressively*:
-its snapshot at any moment knows only what was decided, and what feedback had come, before that moment. So it is judged by decisions
-that it has not learned from.
-"""
+"""Candidates as they are given on the command line: versions of the policy that might have been, each checked as a policy is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import NoReturn
 
 import msgspec
 
+from functions.console.candidate import Candidate
 from functions.console.failure import ConsoleFailure
-from shared.policies.algorithm import ContextualKind, Kind
-from shared.policies.choosing import Chooser, Law
-from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS
-from shared.policies.ordered_kinds import LEARNERS
-from shared.policies.posterior import Outcome, Posterior, learn, nothing_learned, snapshot_of
-from shared.vocabulary import Action, Context, FeatureSpec, PolicySpec
+from shared.errors import InvalidInput
+from shared.policies.algorithm import ContextualKind, Kind, SequentialKind
+from shared.policies.kinds import CONTEXTUAL_KINDS, KINDS, SEQUENTIAL_KINDS
+from shared.policies.ordered_kinds import LEARNERS, learner_named
+from shared.policies.q_tables import LEARNING
+from shared.policies.state_checks import LARGEST_STEERING, MOST_VISITS, check_state, has_states
+from shared.vocabulary import FeatureSpec, PolicySpec, Steering
 
 FLOOR, HALF_LIFE, DELAY, FEATURES = "floor", "half_life_s", "expected_delay_s", "features"
+STEERING, STEERING_VISITS = "steering", "steering_visits"
 MOST = 50
-
-
-class Candidate:
-    """One candidate and what it has learned so far."""
-
-    def __init__(self, name: str, spec: PolicySpec) -> None:
-        """Know nothing."""
-        self.name = name
-        self.spec = spec
-        self._posterior: Posterior = nothing_learned(spec, Posterior())
-        self._version = 0
-        self._chooser: Chooser | None = None
-
-    def learn(self, outcomes: Iterable[Outcome], as_of: float) -> None:
-        """Learn `outcomes`, at `as_of` (POSIX seconds); what decides is renewed when it is next asked."""
-        self._posterior = learn(self._posterior, self.spec, outcomes, as_of)
-        self._chooser = None
-
-    def laws(self, context: Context, eligible: Sequence[Action], taken: Sequence[str]) -> list[Law]:
-        """Return the law of each item of a decision whose items were `taken`, given those above it."""
-        if self._chooser is None:
-            self._version += 1
-            self._chooser = Chooser(snapshot_of(self._posterior, self.spec, self._version))
-        return list(self._chooser.laws(context, eligible, taken))
+_WITH_FEATURES = {True: ", and be one that looks at features", False: ", and be one that can do without features"}
 
 
 def candidates(given: Sequence[str], policy: PolicySpec) -> list[Candidate]:
     """Return the candidates that texts such as `kind=epsilon_greedy,epsilon=0.05,0.1` name, every combination of values once.
 
-    What a text does not name is the policy's: its kind (and then its parameters), floor, half-life and features. Raises
-    `ConsoleFailure`, naming the candidate.
+    What a text does not name is the policy's: its kind (and then its parameters), floor, half-life, features and steering; its
+    state always. Raises `ConsoleFailure`, naming the candidate.
     """
     found: dict[str, Candidate] = {}
     for text in given:
@@ -88,13 +63,9 @@ def _options(text: str) -> dict[str, list[str]]:
 
 def _spec(name: str, named: dict[str, str], policy: PolicySpec) -> PolicySpec:
     kind = named.pop("kind", policy.kind)
-    if kind in LEARNERS:
-        _refuse(name, f"{kind} learns in a stored order, which is not gone through here; name another kind")
     features = _features(name, kind, named.pop(FEATURES, None), policy)
-    table: dict[str, Kind | ContextualKind] = {**(KINDS if features is None else CONTEXTUAL_KINDS)}
-    if kind not in table:
-        _refuse(name, f"kind must be one of {', '.join(dict.fromkeys([*KINDS, *CONTEXTUAL_KINDS]))}")
-    if table[kind].NEEDS_RANGE and policy.reward_range is None:
+    algorithm = _algorithm(name, kind, looks_at_features=features is not None)
+    if algorithm.NEEDS_RANGE and policy.reward_range is None:
         _refuse(name, f"{kind} needs a reward range, which the policy does not have")
     numbers = {key: _number(name, key, value) for key, value in named.items()}
     floor = numbers.pop(FLOOR, policy.exploration_floor)
@@ -105,13 +76,16 @@ def _spec(name: str, named: dict[str, str], policy: PolicySpec) -> PolicySpec:
     for key, value in ((HALF_LIFE, half_life), (DELAY, delay)):
         if value is not None and value <= 0:
             _refuse(name, f"{key} must be above 0")
-    known = table[kind].PARAMETERS
+    steering = _steering(name, kind, numbers, policy)
+    known = algorithm.PARAMETERS if steering is None else {**algorithm.PARAMETERS, **LEARNING}
     for key, value in numbers.items():
         if key not in known:
-            _refuse(name, f"{kind} takes {', '.join([*known, FLOOR, HALF_LIFE, DELAY, FEATURES])}, not {key}")
+            _refuse(name, f"{kind} takes {', '.join([*known, FLOOR, HALF_LIFE, DELAY, FEATURES, STEERING])}, not {key}")
         if not known[key].low <= value <= known[key].high:
             _refuse(name, f"{key} must lie between {known[key].low:g} and {known[key].high:g}")
-    inherited = policy.parameters if kind == policy.kind and (features is None) == (policy.features is None) else {}
+    _check_state(name, kind, steering, policy)
+    is_alike = kind == policy.kind and (features is None) == (policy.features is None)
+    inherited = {key: value for key, value in policy.parameters.items() if is_alike and key in known}
     return msgspec.structs.replace(
         policy,
         kind=kind,
@@ -120,7 +94,52 @@ def _spec(name: str, named: dict[str, str], policy: PolicySpec) -> PolicySpec:
         exploration_floor=floor,
         half_life_s=half_life,
         expected_delay_s=delay,
+        steering=steering,
     )
+
+
+def _algorithm(name: str, kind: str, *, looks_at_features: bool) -> Kind | ContextualKind | SequentialKind:
+    """Return the class of a kind."""
+    if looks_at_features and kind in CONTEXTUAL_KINDS:
+        return CONTEXTUAL_KINDS[kind]
+    if not looks_at_features and kind in SEQUENTIAL_KINDS:
+        return SEQUENTIAL_KINDS[kind]
+    if looks_at_features or kind not in KINDS:
+        every = dict.fromkeys([*KINDS, *CONTEXTUAL_KINDS, *SEQUENTIAL_KINDS])
+        _refuse(name, f"kind must be one of {', '.join(every)}" + _WITH_FEATURES[looks_at_features] * (kind in every))
+    return KINDS[kind]
+
+
+def _steering(name: str, kind: str, numbers: dict[str, float], policy: PolicySpec) -> Steering | None:
+    """Take what is said of steering out of `numbers`, and return it: the policy's where nothing is said."""
+    given = numbers.keys() & {STEERING, STEERING_VISITS}
+    if kind in LEARNERS:
+        if given:
+            _refuse(name, f"{kind} learns a model of its own in order, beside which nothing steers it")
+        return None
+    before = policy.steering
+    weight = numbers.pop(STEERING, 0.0 if before is None else before.weight)
+    visits = numbers.pop(STEERING_VISITS, (before or Steering(1.0)).minimum_visits)
+    if not 0 <= weight <= LARGEST_STEERING:
+        _refuse(name, f"{STEERING} must lie in [0, {LARGEST_STEERING:g}]")
+    if not 1 <= visits <= MOST_VISITS:
+        _refuse(name, f"{STEERING_VISITS} must lie between 1 and {MOST_VISITS:g}")
+    if not weight and STEERING_VISITS in given:
+        _refuse(name, f"{STEERING_VISITS} needs a {STEERING}")
+    return Steering(weight, visits) if weight else None
+
+
+def _check_state(name: str, kind: str, steering: Steering | None, policy: PolicySpec) -> None:
+    learner = learner_named(kind, is_steered=steering is not None)
+    if learner is None or not has_states(learner):
+        return
+    if not policy.state:
+        what = kind if steering is None else "a steered bandit"
+        _refuse(name, f"{what} tells states apart, and the policy has no state: give one by --state")
+    try:
+        check_state(learner, kind, policy.state)
+    except InvalidInput as error:
+        _refuse(name, f"{error.field} {error.detail}")
 
 
 def _features(name: str, kind: str, asked: str | None, policy: PolicySpec) -> FeatureSpec | None:

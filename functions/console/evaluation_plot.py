@@ -27,12 +27,11 @@ def draw(report: Report, path: Path) -> None:
     styles = {each.name: (_COLOURS[at % 7], _DASHES[at // 7 % 3]) for at, each in enumerate(reversed(best))}
     _draw_estimates(left, report, best, styles)
     _draw_curves(right, report, best, styles)
-    unit = "reward of a slate" if report.slates else "reward of a decision"
+    unit, rows = f"reward of a {report.unit}", "sessions" if report.unit == "session" else "decisions"
     left.set_xlabel(f"estimated {unit}, 95 % intervals")
     right.set_ylabel(unit)
-    figure.suptitle(
-        f"{report.policy}: what candidates would have earned on {report.rows:,} logged decisions", fontsize=11
-    )
+    right.set_xlabel(f"{rows} judged so far")
+    figure.suptitle(f"{report.policy}: what candidates would have earned on {report.rows:,} logged {rows}", fontsize=11)
     figure.savefig(path, facecolor="white")
 
 
@@ -57,11 +56,12 @@ def _draw_estimates(axis: Axes, report: Report, best: list[Judged], styles: dict
 
 
 def _draw_curves(axis: Axes, report: Report, best: list[Judged], styles: dict[str, tuple[str, str]]) -> None:
-    axis.plot(report.places, report.logged_curve, color=_LOGGED, linewidth=1.0, linestyle="--", label="as logged")
+    axis.plot(
+        report.places, report.logged_curve, color=_LOGGED, linewidth=1.0, linestyle="--", label="as logged", zorder=3
+    )
     for each in list(reversed(best))[:_MOST_CURVES]:
         if len(each.curve) == len(report.places):
             colour, dashes = styles[each.name]
             axis.plot(report.places, each.curve, color=colour, linestyle=dashes, linewidth=1.4, label=each.name)
-    axis.set_xlabel("decisions judged so far")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=7, frameon=False)
+    axis.legend(fontsize=7, framealpha=0.85, edgecolor="none")

@@ -1,6 +1,6 @@
 """What an evaluation says: estimates of every candidate, its lift over what was logged, and the doubts.
 
-The estimate shown is doubly robust where the log has no slates, reward-interaction weighting (the sum of a slate's rewards) where it has. A
+The estimate shown is doubly robust where the log has no slates, reward-interaction weighting (the sum of a slate's rewards) where it has; of sessions `session_report` says it. A
 lift is the paired difference to the logged rewards; its interval holds for all candidates at once (Bonferroni), because whoever picks
 the best of many picks luck too.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from functions.console.failure import ConsoleFailure
 from shared.errors import InvalidInput
 from shared.evaluation.doubly_robust import doubly_robust_terms
+from shared.evaluation.estimate_of_terms import standard_error
 from shared.evaluation.evaluation import evaluate
 from shared.evaluation.logged_decisions import LoggedDecisions
 from shared.evaluation.logged_mean import logged_mean_terms
@@ -30,7 +31,7 @@ from shared.evaluation.slate_standard import slate_standard
 from shared.evaluation.value_estimate import CONFIDENCE, Difference, ValueEstimate
 
 if TYPE_CHECKING:
-    from functions.console.candidates import Candidate
+    from functions.console.candidate import Candidate
     from functions.console.decided_items import DecidedItems
     from functions.console.evaluation_log import EvaluationLog, Survey
 
@@ -42,6 +43,9 @@ _TERMS: Mapping[str, Callable[[LoggedDecisions], Floats]] = {
 """The estimators that may be the one shown, the preferred one first."""
 _OF_SLATES = (slate_reward_interaction, per_decision_self_normalised, slate_standard)
 CURVE = 200
+
+
+Unit = Literal["decision", "slate", "session"]
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -58,13 +62,16 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """An evaluation. `logged`: what the log itself earned; `places`: after how many decisions the curves are read.
+    """An evaluation. `logged`: what the log itself earned; `places`: after how many rows the curves are read.
 
-    `blocks`: how often candidates learned; `left_out`: decisions by reason; `confidence`: of a lift's interval.
+    `unit`: what is judged, one a row; `rows` of them have `decisions`. `blocks`: how often candidates learned; `left_out`: decisions by
+    reason; `confidence`: of a lift's interval; `notes`: what else there is to know of all estimates.
     """
 
     policy: str
+    unit: Unit
     rows: int
+    decisions: int
     blocks: int
     left_out: dict[str, int]
     logged: ValueEstimate
@@ -72,7 +79,7 @@ class Report(msgspec.Struct, frozen=True):
     confidence: float
     places: tuple[int, ...]
     logged_curve: tuple[float, ...]
-    slates: bool
+    notes: tuple[str, ...] = ()
 
 
 def judge(
@@ -80,24 +87,25 @@ def judge(
 ) -> Report:
     """Estimate everything. Raises `ConsoleFailure` where slates were decided without an exploration floor, or none is left."""
     if not log.rows:
-        message = "no decision of this span can be judged: " + _reasons(reader.left_out)
+        message = "no decision of this span can be judged: " + reasons(reader.left_out)
         raise ConsoleFailure(message, field="from")
     if survey.has_slates:
         judged, logged, terms = _of_slates(log, candidates)
     else:
         judged, logged, terms = _of_decisions(log, candidates, reader.spec.reward_range)
-    places = _places(len(terms))
+    places = places_of(len(terms))
     return Report(
         policy=reader.spec.name,
+        unit="slate" if survey.has_slates else "decision",
         rows=log.rows,
+        decisions=log.rows,
         blocks=blocks,
         left_out=dict(reader.left_out),
         logged=logged,
         judged=tuple(judged),
-        confidence=1.0 - (1.0 - CONFIDENCE) / len(candidates),
+        confidence=simultaneous(len(candidates)),
         places=places,
-        logged_curve=_curve(terms, places),
-        slates=survey.has_slates,
+        logged_curve=curve_of(terms, places),
     )
 
 
@@ -110,10 +118,13 @@ def figures(report: Report) -> dict[str, Any]:
 
     return {
         "policy": report.policy,
+        "unit": f"reward of a {report.unit}",
         "rows": report.rows,
+        "decisions": report.decisions,
         "blocks": report.blocks,
-        "slates": report.slates,
+        "slates": report.unit == "slate",
         "left_out": report.left_out,
+        "notes": report.notes,
         "logged": shown(report.logged),
         "confidence_of_lifts": report.confidence,
         "candidates": [
@@ -129,50 +140,6 @@ def figures(report: Report) -> dict[str, Any]:
             for each in report.judged
         ],
     }
-
-
-def show(report: Report, *, whole: bool) -> None:
-    """Print the table, the best candidate first; `whole`: a line for every estimator."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    unit = "reward of a slate" if report.slates else "reward of a decision"
-    console.print(
-        f"{report.policy}: {report.rows:,} decisions, {report.blocks} times learned; {unit}", style="bold", markup=False
-    )
-    table = Table(box=None)
-    table.add_column("candidate", overflow="fold")
-    for heading in ("estimate", "95 % interval", "lift", f"{report.confidence:.1%} interval", "rows' worth"):
-        table.add_column(heading, justify="right")
-    table.add_column("estimator" if whole else "")
-    table.add_row("as logged", *_cells(report.logged), "", "", f"{report.logged.rows:,}", "", style="dim")
-    for each in sorted(report.judged, key=lambda one: -one.estimate.value):
-        lift, between = "", ""
-        if each.lift is not None:
-            lift, between = f"{each.lift.value:+.5f}", _interval(each.lift.interval(report.confidence), signed=True)
-        told = each.lift is not None and each.lift.is_told_apart(report.confidence)
-        for estimate in each.estimates if whole else (each.estimate,):
-            main = estimate is each.estimate
-            doubts = estimate.estimator if whole else "doubtful" if estimate.warnings else ""
-            table.add_row(
-                Text(each.name if main else ""),
-                *_cells(estimate),
-                Text(lift if main else "", style="green" if told and each.lift and each.lift.value > 0 else ""),
-                between if main else "",
-                f"{estimate.effective_sample_size:,.0f}",
-                doubts,
-                style="bold" if main and whole else None,
-            )
-    console.print(table)
-    for reason, count in sorted(report.left_out.items()):
-        console.print(f"left out: {count:,}, {reason}", markup=False)
-    for each in report.judged:
-        for warning in each.estimate.warnings:
-            console.print(f"{each.name}: {warning}", style="yellow", markup=False)
-    if any(each.estimate.estimator == "direct_method" for each in report.judged):
-        console.print("the direct method is only as right as its reward model: take it for a guess", style="yellow")
 
 
 def _of_decisions(
@@ -194,7 +161,7 @@ def _of_decisions(
             continue
         terms, rewards = _TERMS[main](known), logged_mean_terms(known)
         lift = paired_difference(terms, rewards)
-        curve = _curve(terms, _places(len(terms)))
+        curve = curve_of(terms, places_of(len(terms)))
         judged.append(Judged(candidate.name, by_name[main], tuple(estimates), lift, curve))
     assert logged is not None  # noqa: S101 - there is a candidate
     return judged, logged, rewards
@@ -207,43 +174,47 @@ def _of_slates(log: EvaluationLog, candidates: Sequence[Candidate]) -> tuple[lis
         raise ConsoleFailure(message, field="policy")
     judged, totals = [], np.zeros(0)
     for candidate, slates in zip(candidates, log.slates(), strict=True):
-        estimates = tuple(_that_apply(slates))
+        estimates = tuple(that_apply(_OF_SLATES, slates))
         terms, totals = slate_reward_interaction_terms(slates), slates.totals
-        curve = _curve(terms, _places(len(terms)))
+        curve = curve_of(terms, places_of(len(terms)))
         judged.append(Judged(candidate.name, estimates[0], estimates, paired_difference(terms, totals), curve))
-    n = len(totals)
-    error = float(totals.std(ddof=1) / np.sqrt(n)) if n > 1 and totals.std() > 0 else None
-    logged = ValueEstimate(float(totals.mean()), error, float(n), float(np.count_nonzero(totals)), n, "logged_mean")
-    return judged, logged, totals
+    return judged, logged_totals(totals), totals
 
 
-def _that_apply(slates: LoggedSequences) -> Iterator[ValueEstimate]:
-    for estimator in _OF_SLATES:
+def that_apply(
+    estimators: Sequence[Callable[[LoggedSequences, float], ValueEstimate]], logged: LoggedSequences
+) -> Iterator[ValueEstimate]:
+    """Yield what those of the estimators say that can say something."""
+    for estimator in estimators:
         with suppress(InvalidInput):  # all weights of a position are zero: nothing to normalise by
-            yield estimator(slates, CONFIDENCE)
+            yield estimator(logged, CONFIDENCE)
 
 
-def _places(rows: int) -> tuple[int, ...]:
+def logged_totals(totals: Floats) -> ValueEstimate:
+    """Return what was earned by rows that sum to `totals`, shape (n_rows,)."""
+    n = len(totals)
+    return ValueEstimate(
+        float(totals.mean()), standard_error(totals), float(n), float(np.count_nonzero(totals)), n, "logged_mean"
+    )
+
+
+def simultaneous(candidates: int) -> float:
+    """Return the confidence of each interval at which all of so many hold at once (Bonferroni)."""
+    return 1.0 - (1.0 - CONFIDENCE) / candidates
+
+
+def places_of(rows: int) -> tuple[int, ...]:
     """Return after how many rows a curve is read."""
     first = max(rows // 20, 1)
     return tuple(dict.fromkeys(np.linspace(first, rows, CURVE).astype(int).tolist()))
 
 
-def _curve(terms: Floats, places: Sequence[int]) -> tuple[float, ...]:
+def curve_of(terms: Floats, places: Sequence[int]) -> tuple[float, ...]:
+    """Return the mean of the first terms, for each place."""
     sums = np.cumsum(terms)
     return tuple(float(sums[place - 1] / place) for place in places)
 
 
-def _cells(estimate: ValueEstimate) -> tuple[str, str]:
-    return f"{estimate.value:.5f}", _interval(estimate.interval(CONFIDENCE))
-
-
-def _interval(interval: tuple[float, float] | None, *, signed: bool = False) -> str:
-    if interval is None:
-        return ""
-    form = "+.5f" if signed else ".5f"
-    return f"{interval[0]:{form}} to {interval[1]:{form}}"
-
-
-def _reasons(left_out: Mapping[str, int]) -> str:
+def reasons(left_out: Mapping[str, int]) -> str:
+    """Return why decisions were left out, in words."""
     return "; ".join(f"{count:,}: {reason}" for reason, count in sorted(left_out.items()))

@@ -32,6 +32,16 @@ def moment(text: str) -> str:
     return meant.isoformat()
 
 
+def duration(text: str) -> float:
+    """Return the seconds of an age such as `6h`, above 0. Raises `argparse.ArgumentTypeError`."""
+    age = _AGE.fullmatch(text)
+    seconds = timedelta(**{_UNITS[age.group(2)]: int(age.group(1))}).total_seconds() if age else 0.0
+    if seconds:
+        return seconds
+    message = f"{text!r} is no duration such as 30m, 6h or 1d"
+    raise argparse.ArgumentTypeError(message)
+
+
 def add_span(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose decisions by when they were made."""
     what = "an age (30m, 6h, 2d), a day (2026-11-25, UTC) or a moment (2026-11-25T04:00:00Z)"

@@ -41,11 +41,34 @@ def doubts_about_weights(rewards: Floats, weights: Floats) -> Iterator[str]:
     share = float(weights.max()) / total
     if share > LARGEST_SHARE:
         yield f"one row has {share:.0%} of all weight"
-    mean, error = total / rows, float(weights.std()) / math.sqrt(rows)
+    yield from doubts_about_mean(weights)
+
+
+def doubts_about_mean(weights: Floats) -> Iterator[str]:
+    """Say that the mean of `weights`, shape (n_rows,), is not 1, where that is no chance."""
+    mean, error = float(weights.mean()), float(weights.std()) / math.sqrt(len(weights))
     if abs(mean - 1.0) > MEAN_WEIGHT_ERRORS * error + 1e-9:
         yield (
             f"the mean weight is {mean:.3f} and should be 1: the propensities are not those with which actions were chosen, "
             "or the target takes what was hardly ever logged"
+        )
+
+
+def last_supported(weights: Floats) -> int:
+    """Return the last step of sequences whose weights, shape (n_rows, n_steps), count as enough rows, 0 where none does."""
+    return max(
+        (at for at, column in enumerate(weights.T) if effective_sample_size(column) >= LEAST_EFFECTIVE_ROWS), default=0
+    )
+
+
+def doubts_about_products(weights: Floats) -> Iterator[str]:
+    """Say from where on the weights of sequences, shape (n_rows, n_steps), products of ever more ratios, rest on too few rows."""
+    steps, last = weights.shape[1], last_supported(weights)
+    before, after = (effective_sample_size(weights[:, at]) for at in (last, steps - 1))
+    if before >= LEAST_EFFECTIVE_ROWS > after:  # few rows from the beginning are not the length's fault
+        yield (
+            f"weights multiply from choice to choice: after {last + 1} they count as {before:,.0f} rows, after all {steps} as "
+            f"{after:,.0f}: what comes late in a sequence is hardly known"
         )
 
 

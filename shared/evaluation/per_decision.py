@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import InvalidInput
-from shared.evaluation.estimate_of_terms import estimate_of_terms
+from shared.evaluation.estimate_of_sequences import estimate_of_sequences
 from shared.evaluation.logged_sequences import LoggedSequences
 from shared.evaluation.value_estimate import CONFIDENCE, ValueEstimate
 
@@ -25,11 +25,11 @@ def per_decision(
     logged: LoggedSequences, confidence: float = CONFIDENCE, discount: float = 1.0, name: str = "per_decision"
 ) -> ValueEstimate:
     """Estimate the target's value, the discounted sum of rewards. `discount`: gamma in (0, 1]. Raises `InvalidInput`."""
-    return estimate_of_terms(
+    return estimate_of_sequences(
         name,
         per_decision_terms(logged, discount),
         logged.totals,
-        prefix_weights(logged)[:, -1],
+        prefix_weights(logged),
         confidence,
         bounds=logged.bounds_of_terms(),
     )

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import InvalidInput
-from shared.evaluation.estimate_of_terms import estimate_of_terms
+from shared.evaluation.estimate_of_sequences import estimate_of_sequences
 from shared.evaluation.logged_sequences import LoggedSequences
 from shared.evaluation.per_decision import discounts, prefix_weights
 from shared.evaluation.value_estimate import CONFIDENCE, ValueEstimate
@@ -25,11 +25,11 @@ def per_decision_self_normalised(
     logged: LoggedSequences, confidence: float = CONFIDENCE, discount: float = 1.0
 ) -> ValueEstimate:
     """Estimate the target's value. `discount`: gamma in (0, 1]. Raises `InvalidInput`, also where all weights of a step are zero."""
-    return estimate_of_terms(
+    return estimate_of_sequences(
         "per_decision_self_normalised",
         per_decision_self_normalised_terms(logged, discount),
         logged.totals,
-        prefix_weights(logged)[:, -1],
+        prefix_weights(logged),
         confidence,
     )
 

@@ -1,7 +1,7 @@
 """Learning in order: decisions are closed, put in an order that is stored, and learned once, each for a stored reward.
 
 Part of the learning transaction (`postgres_learning`), under the same lock. A decision that counts as shown is *open*.
-It is closed once its episode is over and the reward windows of it are: nothing that comes later changes what was
+It is closed once its episode is over and the reward windows of it are (`closing`): nothing that comes later changes what was
 learned. A refit walks along the stored order and makes the same model again, bit for bit, over what is retained plus the
 *sealed* model of what is not.
 """
@@ -13,20 +13,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from shared.policies.closing import CLOSED_AT_ONCE, LONGEST_EPISODE, MOST_AHEAD, MOST_FITTED, waits_s
 from shared.policies.ordered import OpenStep, OrderedLearner, Step
 from shared.policies.ordered_kinds import PUBLISHERS, learner_of
 from shared.storage.postgres_connection import Connection, Row
 from shared.storage.queries import queries
 from shared.vocabulary import Action, PolicySpec
 
-CLOSED_AT_ONCE = 5_000
-"""How many decisions one transaction learns in order, at most."""
-MOST_AHEAD = 5_000
-"""How many open decisions, the newest, a snapshot knows of, where its kind looks ahead."""
-LONGEST_EPISODE = 1_000
-"""After so many decisions an episode ends, however short the pauses."""
-MOST_FITTED = 100_000
-"""From how many decisions, the last ones in the order, a kind is refitted that learns from all of them at once."""
 _LOOKS_PER_WAIT = 64
 
 
@@ -243,11 +236,6 @@ class OrderedLearning:
 
     async def _run(self, query: str, **parameters: Any) -> None:  # noqa: ANN401
         await self._connection.execute(self._queries[query], {"policy": self._policy} | parameters)
-
-
-def waits_s(learner: OrderedLearner, spec: PolicySpec) -> float:
-    """Return how old the last decision of an episode must be for the episode to be closed."""
-    return max(spec.reward_window_s, spec.session_timeout_s) if learner.EPISODIC else spec.reward_window_s
 
 
 def _counted(row: Row) -> list[float | None]:

@@ -224,5 +224,13 @@ _RUN: Mapping[str, Callable[[list[Any]], tuple[object, object]]] = {
 """Group -> what runs a case of it and returns what was found and what is expected."""
 
 
+def main(path: Path) -> int:
+    """Run a file of cases; return the exit status: 2 where there is no such file."""
+    if not path.is_file():
+        print(f"{path}: there is no such file", file=sys.stderr)
+        return 2
+    return report(json.loads(path.read_text()))
+
+
 if __name__ == "__main__":
-    sys.exit(report(json.loads(Path(sys.argv[1]).read_text())))
+    sys.exit(main(Path(sys.argv[1])))

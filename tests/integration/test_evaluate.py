@@ -19,7 +19,7 @@ from shared.storage.postgres_log import opened
 from tests.stage import Stage, run
 
 ACTIONS = ["a", "b", "c", "d"]
-GIVEN = ["kind=thompson", "kind=lin_thompson", "kind=epsilon_greedy,epsilon=0.1,1"]
+GIVEN = ["kind=thompson", "kind=lin_thompson", "kind=logistic_thompson", "kind=epsilon_greedy,epsilon=0.1,1"]
 
 
 def rate(context: dict[str, Any], action: str) -> float:
@@ -102,7 +102,7 @@ def test_candidates_are_worth_what_they_are(
     shown = capsys.readouterr().out
     assert all(name in shown for name in figures["candidates"])
     assert (figures["rows"], figures["blocks"], figures["slates"], figures["left_out"]) == (2_000, 20, False, {})
-    assert figures["confidence_of_lifts"] == pytest.approx(1 - 0.05 / 4)
+    assert figures["confidence_of_lifts"] == pytest.approx(1 - 0.05 / 5)
     expected = truth(servers, policy)
     assert set(expected) == set(figures["candidates"])
     for name, each in figures["candidates"].items():
@@ -111,9 +111,10 @@ def test_candidates_are_worth_what_they_are(
             if estimate["estimator"] != "direct_method":
                 error = estimate["standard_error"]
                 assert abs(estimate["value"] - expected[name]) < 4.5 * error, (name, estimate, expected[name])
-    best = figures["candidates"]["kind=lin_thompson"]
-    assert best["lift_interval"][0] > 0
-    assert best["value"] > figures["candidates"]["kind=thompson"]["value"]
+    for name in ("kind=lin_thompson", "kind=logistic_thompson"):
+        best = figures["candidates"][name]
+        assert best["lift_interval"][0] > 0
+        assert best["value"] > figures["candidates"]["kind=thompson"]["value"]
     assert figures["candidates"]["kind=epsilon_greedy,epsilon=1"]["value"] == pytest.approx(0.225, abs=0.06)
 
 

@@ -9,7 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.oracles import gbstats_frequentist, statsmodels_comparisons
+from tests.oracles import (
+    gbstats_bayesian,
+    gbstats_frequentist,
+    ssrm_sample_ratio,
+    statsmodels_comparisons,
+    statsmodels_corrections,
+)
 from tests.oracles.kept import Fixture, check
 
 FIXTURES = Path(__file__).parents[1] / "unit/experiments/statistics/fixtures"
@@ -23,6 +29,9 @@ def main() -> int:
         (
             Fixture(FIXTURES / "gbstats_frequentist.json", ("gbstats", "scipy"), gbstats_frequentist.fixture),
             Fixture(FIXTURES / "statsmodels.json", ("statsmodels", "scipy"), statsmodels_comparisons.fixture),
+            Fixture(FIXTURES / "gbstats_bayesian.json", ("gbstats", "scipy"), gbstats_bayesian.fixture),
+            Fixture(FIXTURES / "ssrm_sample_ratio.json", ("ssrm-test", "scipy"), ssrm_sample_ratio.fixture),
+            Fixture(FIXTURES / "statsmodels_corrections.json", ("statsmodels",), statsmodels_corrections.fixture),
         ),
         write=parser.parse_args().write,
     )

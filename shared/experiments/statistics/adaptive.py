@@ -9,10 +9,11 @@ whatever the bandit did. Their plain mean is unbiased, but its variance follows 
 that was known before it was drawn:
 
     h_t(w) = √e_t(w),      μ̂(w) = Σ h_t(w) Γ_t(w) / Σ h_t(w),      ψ_t(w) = h_t(w) (Γ_t(w) - μ̂(w)) / Σ h_t(w)
-    difference  μ̂(w) - μ̂(c),      se² = Σ (ψ_t(w) - ψ_t(c))²
+    difference  μ̂(w) - μ̂(c),      se² = Σ (ψ_t(w) - ψ_t(c))²,  and at least  n s²(w) / (Σ h_t(w))² + n s²(c) / (Σ h_t(c))²
 
 Then h_t (Γ_t - μ) are martingale differences of one variance, up to what m_t errs, and the estimates are normal around μ even where the propensities never settle. These are the constant
-allocation rates of Hadad et al.; their two-point rates are the same where the exploration floor is constant, as it is here.
+allocation rates of Hadad et al.; their two-point rates are the same where the exploration floor is constant, as it is here. The lower bound of the error, with the rewards' variances s², is what
+it is on average: the squares of few scores that are large and rare are often too small.
 
 `sequential` may be looked at after every row: both martingales together are a Brownian motion in the plane, for whose every direction the normal mixture over both coordinates holds at all rows n at once,
 
@@ -68,24 +69,27 @@ def adaptive_effect(
     """
     _check(rewards, assigned, propensities, (control, treatment))
     scores = _scores(rewards, assigned, propensities, guesses)
-    samples = {}
-    influences = {}
+    samples, influences, pooled = {}, {}, 0.0
     for variation in (control, treatment):
-        weights = np.sqrt(propensities[:, variation])
+        weights, earned = np.sqrt(propensities[:, variation]), rewards[assigned == variation]
         mean = float(weights @ scores[:, variation] / weights.sum())
-        influences[variation] = weights * (scores[:, variation] - mean) / weights.sum()
-        rows = int((assigned == variation).sum())
-        samples[variation] = Sample(
-            n=rows,
-            mean=mean,
-            variance=rows * float(influences[variation] @ influences[variation]),
-            conversions=int(np.count_nonzero(rewards[assigned == variation])),
+        influence = weights * (scores[:, variation] - mean) / weights.sum()
+        expected = (
+            len(rewards) * float(((earned - mean) ** 2).mean()) / float(weights.sum()) ** 2 if len(earned) else 0.0
         )
+        samples[variation] = Sample(
+            n=len(earned),
+            mean=mean,
+            variance=len(earned) * max(float(influence @ influence), expected),
+            conversions=int(np.count_nonzero(earned)),
+        )
+        influences[variation] = influence
+        pooled += expected
     one, other = samples[control], samples[treatment]
     if is_silent(one, other):
         return compared(one, other, None, p_value=None, confidence=confidence, method="adaptive")
     apart = influences[treatment] - influences[control]
-    error = math.sqrt(float(apart @ apart))
+    error = math.sqrt(max(float(apart @ apart), pooled))
     z = abs(other.mean - one.mean) / error if error else 0.0
     if inference == "sequential":
         critical = _critical(len(rewards), confidence, design_rows)

@@ -101,18 +101,6 @@ def bounds(
     return found
 
 
-def looks_due(units: int, planned_units: int, looks: int) -> tuple[int, ...]:
-    """Return how many units each of the planned `looks` that `units` have reached was made with: equal steps up to `planned_units`.
-
-    Whoever gives a look exactly its first so many units may compute it again at any time: it stays as it was.
-
-    >>> looks_due(4_700, 10_000, 5), looks_due(25_000, 10_000, 5)[-1]
-    ((2000, 4000), 10000)
-    """
-    planned = (planned_units * look // looks for look in range(1, looks + 1))
-    return tuple(each for each in planned if each <= units)
-
-
 def crossing(times: Sequence[float], limits: Sequence[float], drift: float = 0.0) -> tuple[Floats, Floats]:
     """Return the probabilities to leave ±`limits` (bounds on |Z|) first at each look, above and below, both of shape (n_looks,).
 

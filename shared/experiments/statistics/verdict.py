@@ -3,9 +3,10 @@
 Each variation but the control is looked at by itself. A primary metric is *better* or *worse* where its p-value, corrected over all primary metrics and
 variations, is at most alpha and the effect points to its goal or away from it (where a method has no p-values: where its interval leaves out 0); else it is *open*. A guardrail
 is *crossed* where its whole relative interval lies beyond the margin on the bad side, *kept* where all of it lies within (with a margin of 0: where it is not crossed, because
-that nothing is lost at all cannot be shown), else *open*. Below `LEAST_CONVERSIONS` conversions in either variation everything is *silent*, which decides nothing. Then, the first that applies:
+that nothing is lost at all cannot be shown), else *open*; a silent one that is lopsided on the bad side is crossed, too. Below `LEAST_CONVERSIONS` conversions in either variation everything is *silent*, which decides nothing. Then, the first that applies:
 
-    1. units are not split as planned, or more than `MOST_DOUBLE` saw several variations                      check
+    1. units are not split as planned, more than `MOST_DOUBLE` saw several variations, or a silent primary
+       proportion is lopsided (`lopsided`): nobody converts in one variation, many in the other              check
     2. a guardrail is crossed                                      roll_back where the plan stops on guardrails, else check
     3. a variation has a better and no worse primary metric, and every guardrail kept                        ship (the best)
     4. the end: a variation has won, but a guardrail of it is not kept                                      check
@@ -24,15 +25,17 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from shared.errors import InvalidInput
 from shared.experiments.plan import AnalysisPlan, Guardrail, Metric, Verdict
 from shared.experiments.statistics import verdict_reasons as words
 from shared.experiments.statistics.confidence_sequences import is_silent
 from shared.experiments.statistics.effect import Effect
+from shared.experiments.statistics.lopsided import lopsided_p_value
 from shared.experiments.statistics.multiple_testing import adjusted
 from shared.experiments.statistics.outcome import Effects, Outcome, State
 
 MISMATCH = 0.001
-"""The p-value below which the variations' shares of units are wrong."""
+"""The p-value below which the variations' shares of units, or of conversions, are wrong."""
 MOST_DOUBLE, LEAST_DOUBLE = 0.01, 10
 """The share of units, and the number, above which double exposures are too many."""
 
@@ -77,15 +80,16 @@ def judge(
     """Return the verdict on an experiment with these `variations` (keys, the control among them).
 
     `effects`: at the plan's confidence, by the plan's inference. `guardrail_effects`: by a method that may be looked at always, where `effects` are not; None: the same.
+    Raises `InvalidInput` where the plan names what there is not.
     """
-    control = plan.control or variations[0]
+    control = _control(plan, variations)
     others = [each for each in variations if each != control]
     over = facts.stopped or (plan.planned_units is not None and facts.complete >= plan.planned_units)
     waits = plan.inference == "fixed_horizon" and not over
     primary = _primary(plan, others, effects, waits=waits)
     of_guardrails = effects if guardrail_effects is None else guardrail_effects
     guardrails = _guardrails(plan, others, of_guardrails)
-    told = [words.of_primary(each, effects, plan, control) for each in primary]
+    told = [words.of_primary(each, effects, plan, control, len(primary)) for each in primary]
     guarded = [words.of_guardrail(each, of_guardrails, plan, control) for each in guardrails]
     crossed = [text for each, text in zip(guardrails, guarded, strict=True) if each.state == "crossed"]
     stop = bool(crossed) and plan.stops_on_guardrail
@@ -97,7 +101,7 @@ def judge(
     ]
     clean = [each for each in won if all(of.state == "kept" for of in guardrails if of.variation == each)]
     mixed = [each for each in others if _states(each, primary) >= {"better", "worse"}]
-    doubts = _doubts(facts)
+    doubts = [*_doubts(facts), *_lopsided(plan, primary, effects, control)]
 
     verdict: Verdict = "keep_running"
     best: str | None = None
@@ -117,6 +121,8 @@ def judge(
         verdict, reasons = "roll_back", told
     elif over and any(each.state != "silent" for each in primary):
         verdict, reasons = "roll_back", [words.at_end(facts.complete, plan.planned_units), *told]
+    elif not primary:
+        reasons = [words.UNDECIDABLE]
     else:
         reasons = [words.progress(facts.complete, plan, over=over), *unkept, *told]
     return Judgement(verdict, best, tuple(reasons), stop, tuple(primary), tuple(guardrails))
@@ -125,6 +131,20 @@ def judge(
 def primary_metrics(plan: AnalysisPlan) -> list[Metric]:
     """Return the metrics that decide: those the plan names, else its first."""
     return [each for each in plan.metrics if each.name in plan.primary] if plan.primary else list(plan.metrics[:1])
+
+
+def _control(plan: AnalysisPlan, variations: Sequence[str]) -> str:
+    """Return the control variation, after a look at what the plan names."""
+    names = {metric.name for metric in plan.metrics}
+    named = [("primary", name, names) for name in plan.primary]
+    named += [("guardrails", each.metric, names) for each in plan.guardrails]
+    named += [("control", each, set(variations)) for each in (plan.control,) if each is not None]
+    for field, name, known in named:
+        if name not in known:
+            raise InvalidInput(f"there is no {name}", field=f"analysis.{field}")
+    if not variations:
+        raise InvalidInput("there must be variations", field="variations")
+    return plan.control or variations[0]
 
 
 def _primary(plan: AnalysisPlan, others: Sequence[str], effects: Effects, *, waits: bool) -> list[Outcome]:
@@ -163,6 +183,8 @@ def _guardrails(plan: AnalysisPlan, others: Sequence[str], effects: Effects) -> 
 def _kept(effect: Effect | None, guardrail: Guardrail, metric: Metric) -> State:
     unharmed: State = "kept" if guardrail.margin == 0.0 else "open"
     if effect is None or is_mute(effect):
+        if effect is not None and _is_lopsided(effect, metric) and _sign(effect.difference) != _towards(metric):
+            return "crossed"
         return "kept" if guardrail.margin == 0.0 else "silent"
     bounds = (effect.low, effect.high) if guardrail.margin == 0.0 else (effect.relative_low, effect.relative_high)
     if bounds[0] is None or bounds[1] is None:
@@ -187,6 +209,21 @@ def _doubts(facts: Facts) -> list[str]:
     if facts.double_exposed >= LEAST_DOUBLE and facts.double_exposed > MOST_DOUBLE * seen:
         doubts.append(words.double_exposed(facts.double_exposed, seen, MOST_DOUBLE))
     return doubts
+
+
+def _lopsided(plan: AnalysisPlan, primary: Sequence[Outcome], effects: Effects, control: str) -> list[str]:
+    name_to_metric = {metric.name: metric for metric in plan.metrics}
+    found = [(each, each.effect(effects)) for each in primary if each.state == "silent"]
+    return [
+        words.lopsided(each, effect, control)
+        for each, effect in found
+        if effect is not None and _is_lopsided(effect, name_to_metric[each.metric])
+    ]
+
+
+def _is_lopsided(effect: Effect, metric: Metric) -> bool:
+    few = is_silent(effect.control, effect.treatment)
+    return metric.kind == "proportion" and few and lopsided_p_value(effect) < MISMATCH
 
 
 def _gain(variation: str, plan: AnalysisPlan, effects: Effects) -> float:

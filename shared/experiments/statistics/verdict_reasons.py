@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from shared.experiments.plan import AnalysisPlan
 from shared.experiments.statistics.confidence_sequences import LEAST_CONVERSIONS
 from shared.experiments.statistics.effect import Effect
+from shared.experiments.statistics.lopsided import lopsided_p_value
 from shared.experiments.statistics.outcome import Effects, Outcome
 
+UNDECIDABLE = "There is no primary metric, or no variation beside the control: nothing can be decided."
 UNKEPT = "The planned end is reached and a variation has won, but it is not shown that it keeps to every guardrail: somebody must weigh this."
 _LEAST_P = 0.0001
 
 
-def of_primary(outcome: Outcome, effects: Effects, plan: AnalysisPlan, control: str) -> str:
-    """Say what a primary metric shows."""
+def of_primary(outcome: Outcome, effects: Effects, plan: AnalysisPlan, control: str, comparisons: int) -> str:
+    """Say what a primary metric shows; `comparisons`: how many its p-value is corrected for."""
     effect = outcome.effect(effects)
     if effect is None or outcome.state == "silent":
         return _too_few(outcome, effect, control)
@@ -24,8 +26,8 @@ def of_primary(outcome: Outcome, effects: Effects, plan: AnalysisPlan, control: 
         "open": "that may be chance",
     }[outcome.state]
     if plan.inference == "fixed_horizon" and outcome.state == "open":
-        shown = "to be judged once, at the planned end" if _is_apart(effect) else shown
-    certainty = "" if outcome.p_value is None else f" ({_p_value(outcome.p_value, plan, effects)})"
+        shown = "to be judged once, at the planned end" if effect.direction else shown
+    certainty = "" if outcome.p_value is None else f" ({_p_value(outcome.p_value, plan, comparisons)})"
     return f"{_compared(outcome, effect, control)}; {shown}{certainty}."
 
 
@@ -33,6 +35,8 @@ def of_guardrail(outcome: Outcome, effects: Effects, plan: AnalysisPlan, control
     """Say what a guardrail shows."""
     effect = outcome.effect(effects)
     margin = next(each.margin for each in plan.guardrails if each.metric == outcome.metric)
+    if effect is not None and effect.low is None and outcome.state == "crossed":
+        return "Guardrail " + lopsided(outcome, effect, control)
     if effect is None or effect.low is None or outcome.state == "silent":
         return "Guardrail " + _too_few(outcome, effect, control)
     allowed = f"the {_percent(margin)} that it may get worse" if margin else "that it must not get worse"
@@ -52,6 +56,15 @@ def mismatch(units: Mapping[str, int], shares: Mapping[str, float], p_value: flo
         for key in keys
     )
     return f"The units are not split as planned: {seen}. Chance does this less than once in {_times(p_value)} experiments. Until the cause is found no result can be believed."
+
+
+def lopsided(outcome: Outcome, effect: Effect, control: str) -> str:
+    """Say that one variation has hardly any conversions and the other has many."""
+    one, other = effect.control, effect.treatment
+    return (
+        f"{outcome.metric}: {other.conversions:,} conversions of {other.n:,} units in {outcome.variation} and {one.conversions:,} of {one.n:,} in {control}. Chance does this "
+        f"less than once in {_times(lopsided_p_value(effect))} experiments: see whether both variations work, and are measured alike."
+    )
 
 
 def double_exposed(number: int, seen: int, most: float) -> str:
@@ -111,14 +124,9 @@ def _too_few(outcome: Outcome, effect: Effect | None, control: str) -> str:
     )
 
 
-def _p_value(p_value: float, plan: AnalysisPlan, effects: Effects) -> str:
+def _p_value(p_value: float, plan: AnalysisPlan, comparisons: int) -> str:
     text = f"p < {_LEAST_P:g}" if p_value < _LEAST_P else f"p = {p_value:.2g}"
-    comparisons = sum(len(of) for name, of in effects.items() if name in plan.primary)
     return f"{text}, corrected for {comparisons} comparisons" if plan.correction != "none" and comparisons > 1 else text
-
-
-def _is_apart(effect: Effect) -> bool:
-    return effect.direction != 0
 
 
 def _percent(share: float) -> str:

@@ -30,10 +30,10 @@ from learned_order where policy = %(policy)s and place is null
 
 -- name: closed
 -- Decisions whose episode is over: the last of it is `wait_s` old (or the first older than `before`), a pause of more than
--- `timeout_s` ends it, and so does its length. In the order in which they are to be learned.
+-- `timeout_s` ends it, and so does its length. In the order in which they are to be learned. `shared/policies/closing.py` says the same.
 with waiting as (
     select o.decided_at, o.decision_id,
-           coalesce(d.session_pseudonym, o.decision_id::text) as session
+           coalesce(d.session_pseudonym, o.decision_id::text) collate "C" as session
     from learned_order o
     join decisions d on d.decided_at = o.decided_at and d.decision_id = o.decision_id
     where o.policy = %(policy)s and o.place is null

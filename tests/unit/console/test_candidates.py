@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec import structs
 
-from functions.console.candidates import Candidate, candidates
+from functions.console.candidate import Candidate
+from functions.console.candidates import candidates
 from functions.console.decided_items import DecidedItem
 from functions.console.failure import ConsoleFailure
 from functions.console.model_columns import HASHED, Columns
+from functions.console.ordered_log import OrderedLog
 from functions.console.progressive import Progress, outcomes_of
+from shared.policies.ordered_kinds import LEARNERS
 from shared.storage.decision_rows import StoredDecision
-from shared.vocabulary import Action, Context, Decision, FeatureSpec, Feedback, PolicySpec, RewardRule
+from shared.vocabulary import (
+    Action,
+    Cells,
+    Context,
+    Decision,
+    FeatureSpec,
+    Feedback,
+    PolicySpec,
+    RewardRule,
+    Steering,
+)
 
 ACTIONS = (Action("a", {"price": 1.0}), Action("b"))
 POLICY = PolicySpec(
@@ -70,7 +84,15 @@ def test_a_kind_looks_at_features_where_it_must_or_is_told() -> None:
         ("kind=", "write it as"),
         ("kind=thompson,kind=ucb1", "kind stands twice"),
         ("kind=best", "kind must be one of"),
-        ("kind=q_learning", "learns in a stored order"),
+        ("kind=q_learning", "q_learning tells states apart, and the policy has no state: give one by --state"),
+        ("steering=1", "a steered bandit tells states apart, and the policy has no state"),
+        ("steering=101", "steering must lie in [0, 100]"),
+        ("steering_visits=20", "steering_visits needs a steering"),
+        ("steering=1,steering_visits=0", "steering_visits must lie between 1 and"),
+        ("kind=fitted_q,steering=1", "fitted_q learns a model of its own in order, beside which nothing steers it"),
+        ("kind=fitted_q,features=yes", "and be one that looks at features"),
+        ("kind=logistic_thompson,features=no", "and be one that can do without features"),
+        ("discount=0.9", "epsilon_greedy takes"),
         ("kind=lin_ucb,features=no", "kind must be one of"),
         ("kind=thompson,features=some", "features must be yes or no"),
         ("kind=thompson,epsilon=0.1", "thompson takes prior_alpha"),
@@ -87,6 +109,64 @@ def test_what_is_no_candidate_is_refused(text: str, complaint: str) -> None:
         candidates([text], POLICY)
     assert complaint in refused.value.detail
     assert refused.value.field == "candidate"
+
+
+def test_kinds_that_tell_states_apart_have_the_policys_state() -> None:
+    """What is not named is inherited, steering and its parameters too; what a kind does not take is left behind."""
+    state = {"page": Cells(categories=("home", "cart"))}
+    steered = structs.replace(
+        POLICY, state=state, steering=Steering(0.5, 3.0), parameters={"epsilon": 0.3, "discount": 0.8}
+    )
+    same, other, none, learner, fitted, logistic = candidates(
+        ["epsilon=0.3", "steering=2,steering_visits=7,trace=0.1", "steering=0", "kind=q_learning,trace=0.2", "kind=fitted_q",
+         "kind=logistic_thompson"], steered,
+    )  # fmt: skip
+    assert (same.spec.steering, same.spec.parameters) == (steered.steering, steered.parameters)
+    assert other.spec.steering == Steering(2.0, 7.0)
+    assert other.spec.parameters == {"epsilon": 0.3, "discount": 0.8, "trace": 0.1}
+    assert (none.spec.steering, none.spec.parameters, none.learner) == (None, {"epsilon": 0.3}, None)
+    assert (learner.spec.steering, learner.spec.parameters, learner.spec.state) == (None, {"trace": 0.2}, state)
+    assert [each.learner is not None and each.learner.EPISODIC for each in (same, learner, fitted, logistic)] == [
+        True, True, True, False
+    ]  # fmt: skip
+    wide = structs.replace(steered, state={f"n{at}": Cells(bins=tuple(map(float, range(200)))) for at in range(3)})
+    for text, complaint in (
+        ("kind=q_learning", "state makes 8,365,427 states"),
+        ("kind=fitted_q", "state makes 610 cells"),
+    ):
+        with pytest.raises(ConsoleFailure) as refused:
+            candidates([text], wide)
+        assert complaint in refused.value.detail
+
+
+def test_a_training_comes_when_it_is_due() -> None:
+    """A kind that a training teaches knows nothing before the first one, and stands still between two."""
+    policy = structs.replace(POLICY, state={"age": Cells(bins=(100.0,))}, reward_window_s=1.0, session_timeout_s=1.0)
+    [fitted] = given = candidates(["kind=fitted_q,epsilon=0"], policy)
+    progress = Progress(given, policy, 1, trained_from=10.0, train_every_s=6.0)
+    models = []
+    for at in range(24):
+        progress.go_on(float(at))
+        models.append(fitted.chooser().snapshot.model)
+        progress.remember(
+            decided(float(at), "b", (at + 0.5, 1.0)) if at < 12 else decided(float(at), "a", (at + 0.5, 1.0))
+        )
+    assert [at for at in range(1, 24) if models[at] != models[at - 1]] == [10, 16, 22]
+    assert models[9] is None
+
+
+def test_a_reward_that_comes_after_the_window_was_over_is_not_learned() -> None:
+    """A closed decision counts for what was known when it was closed, however late the next block begins."""
+    policy = structs.replace(POLICY, reward_window_s=5.0)
+    log = OrderedLog(policy, LEARNERS["logistic_thompson"])
+    for items in (decided(0.0, "a", (2.0, 1.0)), decided(1.0, "a", (40.0, 1.0))):
+        name = structs.replace(items[0].stored.decision, decision_id=str(items[0].stored.decided_at))
+        log.remember([structs.replace(items[0], stored=structs.replace(items[0].stored, decision=name))])
+    assert [(step.rewards, step.answered) for step in log.ahead(1.5)] == [((0.0,), (False,)), ((0.0,), (False,))]
+    assert [(step.rewards, step.answered) for step in log.ahead(3.0)] == [((1.0,), (True,)), ((0.0,), (False,))]
+    assert log.closed(4.0) == []
+    assert [(step.rewards, step.ends) for step in log.closed(100.0)] == [((1.0,), False), ((0.0,), True)]
+    assert log.ahead(100.0) == []
 
 
 def test_rewards_become_known_when_they_come() -> None:

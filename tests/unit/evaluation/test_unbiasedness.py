@@ -17,6 +17,7 @@ from shared.evaluation.inverse_propensity import inverse_propensity_terms
 from shared.evaluation.logged_decisions import LoggedDecisions, ragged
 from shared.evaluation.logged_sequences import LoggedSequences, sequences
 from shared.evaluation.per_decision import per_decision_terms
+from shared.evaluation.per_decision_doubly_robust import per_decision_doubly_robust_terms
 from shared.evaluation.pseudo_inverse import product_weights, uniform_weights
 from shared.evaluation.slate_independent import slate_independent_terms
 from shared.evaluation.slate_reward_interaction import slate_reward_interaction_terms
@@ -153,19 +154,31 @@ def paths(steps: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
 
 
 def test_sessions_of_a_world_with_states() -> None:
-    """Per-decision weights over every path of a small decision process, whose moves are random too."""
+    """Per-decision weights over every path of a small decision process, whose moves are random too; corrected forecasts of any kind as well."""
     random = np.random.RandomState(9)
     moves = np.array([[law(50 + 2 * s + a, 2) for a in (0, 1)] for s in (0, 1)])  # (state, action, next state)
     behaviour, target = (np.array([law(60 + 2 * p + s, 2) for s in (0, 1)]) for p in (0, 1))
     means = random.normal(size=(2, 2))
+    forecast = random.normal(size=(3, 2, 2))  # of (step, state, action): nothing like the truth
+    worth = np.concatenate([(forecast * target).sum(axis=2), np.zeros((1, 2))])
     value, total, steps, discount = 0.0, 0.0, 3, 0.9
+    undiscounted, corrected = 0.0, 0.0
     for actions, states in paths(steps):
         chance = float(np.prod([moves[states[t], actions[t], states[t + 1]] for t in range(steps - 1)]))
         of_behaviour, of_target = (
             np.array([[p[s, a] for s, a in zip(states, actions, strict=True)]]) for p in (behaviour, target)
         )
         rewards = np.array([[means[s, a] for s, a in zip(states, actions, strict=True)]])
-        term = float(per_decision_terms(sequences(rewards, of_behaviour, of_target), discount)[0])
+        log = sequences(rewards, of_behaviour, of_target)
+        term = float(per_decision_terms(log, discount)[0])
+        after = [worth[t + 1, s] for t, s in enumerate((*states[1:], 0))]
+        done = [forecast[t, s, a] for t, (s, a) in enumerate(zip(states, actions, strict=True))]
+        given = np.array([worth[0, 0]]), rewards + np.array([after]) - np.array([done])
+        corrected += chance * float(
+            of_behaviour.prod() * per_decision_doubly_robust_terms(log, *given, normalised=False)[0]
+        )
+        undiscounted += chance * float(of_target.prod() * rewards.sum())
         total += chance * float(of_behaviour.prod()) * term
         value += chance * float(of_target.prod()) * float(rewards[0] @ discount ** np.arange(steps))
     assert total == pytest.approx(value, abs=1e-12)
+    assert corrected == pytest.approx(undiscounted, abs=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -68,6 +69,23 @@ def test_a_new_phase_splits_anew() -> None:
     assert len(USERS) * 0.45 < len(moved) < len(USERS) * 0.55
     seeded = [catalogue(experiment("e", phase=phase, seed="s")) for phase in (1, 2)]
     assert all(assign(seeded[0], "e", user).variation == assign(seeded[1], "e", user).variation for user in USERS)
+
+
+def test_growing_the_coverage_moves_nobody() -> None:
+    """Whoever is in a variation stays in it while others join."""
+    found = [
+        {
+            user: assign(catalogue(experiment("e", coverage=coverage, weights=(0.3, 0.7))), "e", user).variation
+            for user in USERS
+        }
+        for coverage in (0.1, 0.11, 0.5, 0.99, 1.0)
+    ]
+    for before, after in pairwise(found):
+        assert {user: variation for user, variation in before.items() if variation is not None}.items() <= after.items()
+    assert [sum(variation is not None for variation in each.values()) for each in found] == sorted(
+        sum(variation is not None for variation in each.values()) for each in found
+    )
+    assert None not in found[-1].values()
 
 
 def test_experiments_of_one_layer_share_nobody() -> None:

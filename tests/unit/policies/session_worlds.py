@@ -3,7 +3,7 @@
 `frozen_lake`: Gymnasium's slippery 4x4 map (`FrozenLake-v1`), at most 100 steps. `satisfaction`: the dynamics of RecSim's long-term
 satisfaction (Ie et al., RecSim, 2019) on a grid; its clickbait (*choc*) earns more at once and lowers how much anything
 earns later, its opposite (*kale*) raises that. RecSim's default sensitivity of 0.01 leaves satisfaction at one half whatever
-is shown, so that the greedy choice is also the best one; the higher one here makes it a trap.
+is shown, so that the greedy choice is also the best one; the higher one here makes it a trap. `bait`: the same in a few short steps.
 """
 
 from __future__ import annotations
@@ -144,6 +144,41 @@ def satisfaction(
         horizon,
         tuple({"exposure": float(exposure)} for exposure in grid),
         {"exposure": Cells(bins=tuple(((grid[:-1] + grid[1:]) / 2).tolist()))},
+    )
+
+
+def bait(*, steps: int = 4, leaves: float = 0.1) -> World:
+    """Return a user whom bait tires: 0.6 at once against 0.4, but tired ones click hardly at all, and seldom recover.
+
+    At most `steps` decisions, the user leaving after each with probability `leaves`. The state says all that matters, the number of the
+    step too, so that what a policy earns in the rest of a session is a function of the state.
+    """
+    rates = np.array([[0.6, 0.4], [0.08, 0.02]])
+    tires = np.array([[0.9, 0.1], [0.95, 0.95]])
+    gone = 2 * steps
+    moves, earns = np.zeros((gone + 1, 2, gone + 1)), np.zeros((gone + 1, 2))
+    for step in range(steps):
+        stays = 1.0 - leaves if step + 1 < steps else 0.0
+        for mood in range(2):
+            earns[2 * step + mood] = rates[mood]
+            for action in range(2):
+                moves[2 * step + mood, action, gone] = 1.0 - stays
+                if stays:
+                    moves[2 * step + mood, action, 2 * step + 3] = stays * tires[mood, action]
+                    moves[2 * step + mood, action, 2 * step + 2] = stays * (1.0 - tires[mood, action])
+    over = np.arange(gone + 1) == gone
+    moods = ("fresh", "tired")
+    contexts: list[Context] = [{"step": float(step), "mood": mood} for step in range(steps) for mood in moods]
+    return World(
+        (Action("bait"), Action("plain")),
+        moves,
+        earns,
+        lambda state, action, _after, noise: float(_normal(noise) < rates[state % 2, action]),
+        over,
+        np.eye(gone + 1)[0],
+        steps,
+        (*contexts, {}),
+        {"step": Cells(bins=tuple(step + 0.5 for step in range(steps - 1))), "mood": Cells(categories=moods)},
     )
 
 
