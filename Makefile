@@ -95,7 +95,7 @@ conformance: $(STAMP) ## test vectors of GrowthBook's form: `passed N of M` for 
 spread: $(STAMP) ## assignments of a million users against their weights, and experiments against one another (3 minutes)
 	$(BIN)/python -m pytest -m slow -s -o faulthandler_timeout=0 tests/unit/experiments/test_spread.py
 
-bench-assigning: $(STAMP) ## assignments per second on one core, beside the hash alone
+bench-assigning: $(STAMP) ## assignments per second on one core, beside a split by hand
 	$(BIN)/python -m tests.performance.assigning
 
 oracles: build/oracles/.installed ## compare the kept numbers of obp and MABWiser with what they compute (ORACLES=--write keeps new ones; downloads 2.3 GB)

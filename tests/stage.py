@@ -161,6 +161,13 @@ class Stage:
             while assigner._catalogues.held().version != published.version:  # noqa: ASYNC110 - it polls, too
                 await asyncio.sleep(0.01)
 
+    async def assigning(self, experiment: str) -> None:
+        """Return once `assignment` holds an experiment that `control` has written."""
+        assigner = await assignment_door.start()
+        async with asyncio.timeout(20):
+            while experiment not in assigner._catalogues.held().experiments:  # noqa: ASYNC110 - it polls, too
+                await asyncio.sleep(0.01)
+
     async def assign(self, user: str, *experiments: str, **body: Any) -> Any:
         """Return assignments that must be made, by experiment; none named: all."""
         named = {"experiments": list(experiments)} if experiments else {}

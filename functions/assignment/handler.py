@@ -7,7 +7,7 @@ is degraded. A process that never had a catalogue has nothing to say: whoever as
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter
 
 import msgspec
@@ -34,6 +34,7 @@ from shared.vocabulary import Caller
 CLOCK_SKEW_S = 60.0
 """How far a caller's clock may run ahead."""
 _DAY_S = 86_400.0
+_SEALED = "a sealed name can be assigned nothing: only its pseudonym is known"
 
 
 class Evaluated(msgspec.Struct, frozen=True):
@@ -83,7 +84,7 @@ class Assigner:
         keys = request.experiments
         expose = keys is not None if request.expose is None else request.expose
         if keys is None:
-            keys = sorted(_offered(catalogue))
+            keys = outlook.offered
         unit = Unit(self._key, request.attributes, request.user_id)
         sticky, degraded = await self._sticky(outlook, unit, keys)
         assignments = [catalogue.assign(key, unit.attributes, unit.pseudonym_of, sticky) for key in keys]
@@ -105,7 +106,7 @@ class Assigner:
         self._check_unit(user_id, "context.targetingKey", attributes, "context")
         outlook = self._outlook_now()
         catalogue = outlook.catalogue
-        keys = [key] if key is not None else sorted({*catalogue.flags, *_offered(catalogue)})
+        keys = [key] if key is not None else outlook.evaluated
         unit = Unit(self._key, attributes, user_id)
         sticky, degraded = await self._sticky(outlook, unit, keys)
         evaluations = [catalogue.evaluate(each, unit.attributes, unit.pseudonym_of, sticky) for each in keys]
@@ -219,8 +220,11 @@ class Assigner:
         """Check a user id, called `name`, and attributes, called `field`."""
         self._bounds.string(user_id, name)
         if user_id.startswith(SEAL):
-            raise InvalidInput("a sealed name can be assigned nothing: only its pseudonym is known", field=name)
+            raise InvalidInput(_SEALED, field=name)
         self._bounds.attributes(attributes, field)
+        for attribute, value in attributes.items():
+            if isinstance(value, str) and value.startswith(SEAL):
+                raise InvalidInput(_SEALED, field=f"{field}.{attribute}")
         _refuse_other_user(user_id, name, attributes, field)
 
     def _check_exposure(self, given: ExposureIn, catalogue: Catalogue, now: float) -> None:
@@ -256,13 +260,6 @@ class Assigner:
                 self._metrics.assign(OTHER, None, each.reason)
         series = self._metrics.assigned_degraded if degraded else self._metrics.assigned
         series.observe(perf_counter() - started)
-
-
-def _offered(catalogue: Catalogue) -> Iterator[str]:
-    """Yield the experiments that are told to whoever asks for all."""
-    for key, experiment in catalogue.experiments.items():
-        if experiment.spec.kind == "experiment" and experiment.spec.status != "draft":
-            yield key
 
 
 def _assignment_shown(catalogue: Catalogue, given: ExposureIn, unit: Unit, sticky: Kept) -> Assignment:

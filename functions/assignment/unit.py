@@ -20,10 +20,13 @@ class Outlook(msgspec.Struct):
     """A catalogue, with what is worked out once for each of its versions.
 
     `sticky`: key of an experiment or a flag -> attributes whose values something may stick to. `looks`: key of an experiment ->
-    attributes that its exposures keep.
+    attributes that its exposures keep. `offered`: the experiments that are told to whoever asks for all, in order: no drafts and no
+    holdouts; `evaluated`: these and the flags.
     """
 
     catalogue: Catalogue
+    offered: list[str]
+    evaluated: list[str]
     sticky: dict[str, frozenset[str]]
     looks: dict[str, frozenset[str]]
 
@@ -31,7 +34,13 @@ class Outlook(msgspec.Struct):
     def on(cls, catalogue: Catalogue) -> Outlook:
         """Work it out."""
         looks = {key: looked_at(experiment.spec) for key, experiment in catalogue.experiments.items()}
-        return cls(catalogue, sticky_attributes(catalogue), looks)
+        offered = {
+            key
+            for key, experiment in catalogue.experiments.items()
+            if experiment.spec.kind == "experiment" and experiment.spec.status != "draft"
+        }
+        evaluated = sorted(offered | catalogue.flags.keys())
+        return cls(catalogue, sorted(offered), evaluated, sticky_attributes(catalogue), looks)
 
 
 class Unit:

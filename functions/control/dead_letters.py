@@ -28,11 +28,14 @@ from shared.edge.sink import Sink
 from shared.errors import NotKept, TooLarge
 from shared.events.dead_letter import DeadLetter
 from shared.events.envelopes import Event
+from shared.events.types import ASSIGNMENT_REQUESTED, EXPOSURE_RECORDED
+from shared.experiments.experiment import USER_ID
 from shared.identity import pseudonym
 from shared.observability.metrics import Metrics
 from shared.settings import Settings
 from shared.storage.postgres_connection import Pool, Row
 from shared.storage.postgres_dead_letters import DeadLetterStore
+from shared.storage.postgres_experiments import ExperimentStore
 from shared.vocabulary import Caller
 
 _log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ ERROR_CHARS = 1_024
 """How much is kept of what was answered to the last attempt; brokers send no more either."""
 _LARGEST_CODE = 999
 _OURS = frozenset({"specversion", "type", "source", "id", "subject", "time"})
+_OF_UNITS = frozenset({ASSIGNMENT_REQUESTED, EXPOSURE_RECORDED})
 _BROKERS = "knative"
 """How the names of attributes begin that a broker adds for itself: hops left, time of arrival, the failure."""
 
@@ -55,13 +59,15 @@ class Letters:
         self._key = settings.server_key.encode()
         self._bounds = Bounds(settings)
         self._store = DeadLetterStore(pool)
+        self._experiments = ExperimentStore(pool)
         self._sink = sink
         self._counts = metrics.dead_letters
 
     async def keep(self, events: Sequence[Event], caller: Caller) -> None:
         """Commit letters, all or none; raises `TooLarge`, `Unavailable`."""
         self._bounds.batch(len(events), "body")
-        letters = [self._letter(event, caller) for event in events]
+        units = await self._units(events)
+        letters = [self._letter(event, caller, units) for event in events]
         new = await self._store.keep(letters)
         self._counts.inc("kept", by=new)
         self._counts.inc("repeated", by=len(letters) - new)
@@ -100,13 +106,21 @@ class Letters:
         self._counts.inc("replayed")
         return DeadLetterReplayed(number, replays)
 
-    def _letter(self, event: Event, caller: Caller) -> DeadLetter:
+    async def _units(self, events: Sequence[Event]) -> frozenset[str]:
+        """Return the attributes that experiments split by, where an event may bring some: they name somebody."""
+        if not any(event.attributes["type"] in _OF_UNITS for event in events):
+            return frozenset()
+        specs = await self._experiments.all()
+        names = {name for spec in specs for name in (spec.hash_attribute, spec.fallback_attribute) if name is not None}
+        return frozenset(names - {USER_ID})  # which is sealed wherever it stands
+
+    def _letter(self, event: Event, caller: Caller, units: frozenset[str]) -> DeadLetter:
         given = event.attributes
         if sum(map(len, given)) + sum(map(len, given.values())) > ATTRIBUTES_CHARS:
             detail = f"attributes may have at most {ATTRIBUTES_CHARS} characters together"
             raise TooLarge(detail, field="body")
         sealing = Sealing(self._key)
-        data = sealing.data(event.data)
+        data = sealing.data(event.data, units if given["type"] in _OF_UNITS else frozenset())
         subject = given.get("subject")
         return DeadLetter(
             type=given["type"],

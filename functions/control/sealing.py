@@ -1,6 +1,7 @@
 """What of a dead letter may be kept: nothing personal in the clear, and yet enough to send it again.
 
-User and session ids become sealed names (`shared.identity`), wherever they stand in JSON; so does the subject. What the
+User and session ids become sealed names (`shared.identity`), wherever they stand in JSON; so do the attributes of a unit that
+experiments split by, and the subject. What the
 letter says of its failure is cleared of the same names. Data that is no JSON object or array may hold anything, and is not
 kept.
 """
@@ -11,7 +12,7 @@ import json
 import re
 from typing import Any, NoReturn
 
-from shared.identity import seal
+from shared.identity import seal, unit_kind
 
 KINDS = {"userid": "user", "sessionid": "session"}
 """The kind of name that a member holds, by the member's name without case, `_` and `-`."""
@@ -29,10 +30,10 @@ class Sealing:
         self._key = key
         self._names: dict[str, str] = {}
 
-    def data(self, content: bytes) -> bytes | None:
+    def data(self, content: bytes, units: frozenset[str] = frozenset()) -> bytes | None:
         """Return JSON with sealed names, empty data as it is, and None for what may hold anything.
 
-        Numbers keep their value, not their spelling; ones that no double holds are not kept.
+        `units`: members of `attributes` that name somebody, too. Numbers keep their value, not their spelling; ones that no double holds are not kept.
         """
         if not content:
             return content
@@ -40,7 +41,7 @@ class Sealing:
             value = json.loads(content.decode(), parse_constant=_refuse)
             if isinstance(value, str):
                 return None
-            sealed = self._walk(value)
+            sealed = self._walk(self._units(value, units))
             try:
                 return json.dumps(sealed, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
             except UnicodeEncodeError:  # a lone surrogate, which only its escape can spell
@@ -66,6 +67,17 @@ class Sealing:
             if name in text:
                 text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", _MASK, text)
         return text
+
+    def _units(self, value: Any, units: frozenset[str]) -> Any:  # noqa: ANN401
+        """Seal the attributes by which a unit is split; a number is the name that it is written as."""
+        attributes = value.get("attributes") if isinstance(value, dict) else None
+        if not isinstance(attributes, dict):
+            return value
+        sealed = {
+            name: self._member(unit_kind(name), str(inner) if type(inner) is int else inner) if name in units else inner
+            for name, inner in attributes.items()
+        }
+        return {**value, "attributes": sealed}
 
     def _walk(self, value: Any) -> Any:  # noqa: ANN401
         if isinstance(value, dict):

@@ -61,7 +61,7 @@ class _Conditions:
             yield Fault(field, "is no operator that stands without an attribute")
         elif not all(name.split(".")):
             yield Fault(field, "names no attribute")
-        elif self._only is not None and depth == 0 and name.split(".", maxsplit=1)[0] != self._only:
+        elif self._only is not None and name.split(".", maxsplit=1)[0] != self._only:
             yield Fault(field, f"there is only `{self._only}` here")
         else:
             yield from self.of_value(expected, field, depth + 1)

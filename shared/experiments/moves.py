@@ -2,7 +2,7 @@
 
 A unit moves where the new version gives it another variation than the old one, lets it in or leaves it out. The coverage may grow, a
 variation may be added in what was free, targeting may be lifted as a whole: those take units in and move nobody. What is
-sticky keeps its units however the shares change.
+sticky keeps its units however shares and targeting change.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from shared.experiments.bucketing import bucket_ranges, choose
 from shared.experiments.experiment import ExperimentSpec, Layer
 from shared.experiments.fault import Fault
 
-_ALWAYS = ("kind", "policy", "hash_attribute", "fallback_attribute", "hash_version", "holdout", "filters")
+_ALWAYS = ("kind", "policy", "hash_attribute", "fallback_attribute", "hash_version", "holdout")
 _STICKY = ("bucket_version", "minimum_bucket_version")
 _PLACES = 10_000
 """How many places there are for a unit to stand in, evenly over [0, 1)."""
@@ -29,7 +29,9 @@ def moves(old: ExperimentSpec, new: ExperimentSpec) -> list[Fault]:
     >>> moves(old, ExperimentSpec("e", 2, (Variation("a"), Variation("b")), coverage=0.4))
     [Fault(field='coverage', detail='would move units between or out of variations')]
     """
-    return [*_variations(old, new), *_fields(old, new), *_targeting(old, new), *_shares(old, new)]
+    sticky = old.sticky and new.sticky
+    found = [*_variations(old, new), *_fields(old, new, _STICKY if sticky else ("filters",))]
+    return found if sticky else [*found, *_targeting(old, new), *_shares(old, new)]
 
 
 def _variations(old: ExperimentSpec, new: ExperimentSpec) -> Iterator[Fault]:
@@ -43,9 +45,8 @@ def _variations(old: ExperimentSpec, new: ExperimentSpec) -> Iterator[Fault]:
             yield Fault(f"variations[{at}].value", detail)
 
 
-def _fields(old: ExperimentSpec, new: ExperimentSpec) -> Iterator[Fault]:
-    sticky = old.sticky and new.sticky
-    for field in (*_ALWAYS, *(_STICKY if sticky else ())):
+def _fields(old: ExperimentSpec, new: ExperimentSpec, more: Sequence[str]) -> Iterator[Fault]:
+    for field in (*_ALWAYS, *more):
         before = getattr(old, field)
         if getattr(new, field) != before:
             yield Fault(field, f"must remain {before!r}: units would move")
@@ -72,8 +73,6 @@ def _contains(new: Layer | None, old: Layer | None) -> bool:
 
 def _shares(old: ExperimentSpec, new: ExperimentSpec) -> Iterator[Fault]:
     """Yield which of the fields that make the ranges would move units, of those that fall to a variation now."""
-    if old.sticky and new.sticky:
-        return
     before, after = _ranges(old), _ranges(new)
     places = (at / _PLACES for at in range(_PLACES))  # those of hash version 1 are among them
     if before == after or all((had := choose(at, before)) < 0 or choose(at, after) == had for at in places):

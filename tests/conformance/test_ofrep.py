@@ -17,6 +17,7 @@ from functions.local.servers import LocalServers
 from shared.experiments.experiment import ExperimentSpec, Prerequisite, Variation
 from shared.experiments.flags import FlagSpec, Rule
 from tests.conformance.rendering import ROOT
+from tests.integration.test_bad_input import BODIES, ODD_VALUES, OTHER_POISON, TEXT_POISON, places, poisoned
 from tests.stage import Answer, Stage, run
 
 DOCUMENT = Path(os.environ.get("KNUDGE_CONFORMANCE", ROOT / "../shared/conformance")) / "ofrep/openapi.yaml"
@@ -194,6 +195,31 @@ def test_every_bad_request_says_what_is_wrong(servers: LocalServers, document: d
         failure = check(document, FLAG, answer)
         assert (answer.status, failure["errorCode"]) == (400, "GENERAL")
         assert (await stage.call("assignment", "GET", FLAGS)).status == 405
+
+    run(servers, play)
+
+
+def test_no_context_is_a_fault(servers: LocalServers, document: dict[str, Any]) -> None:
+    """Whatever stands in any place of a request is evaluated, or refused in the protocol's words."""
+
+    async def play(stage: Stage) -> None:
+        await stage.publish(*EXPERIMENTS, flags=SPECS)
+        body = {"context": {"targetingKey": "ada", "country": "DE", "plan": {"seats": [3, {"row": "a"}]}}}
+        statuses = set()
+        for path in places(body):
+            for name, poison in {**TEXT_POISON, **OTHER_POISON, **ODD_VALUES}.items():
+                sent = poisoned(body, path, poison)
+                for key, route in (("elsewhere", FLAG), (None, FLAGS)):
+                    answer = await evaluate(stage, key, sent)
+                    assert answer.status in {200, 400}, (path, name, answer)
+                    if key is not None or answer.status == 400:
+                        check(document, route, answer)
+                    statuses.add(answer.status)
+        for sent in BODIES.values():
+            answer = await evaluate(stage, "split", sent)
+            assert answer.status == 400
+            assert check(document, FLAG, answer)["errorDetails"]
+        assert statuses == {200, 400}
 
     run(servers, play)
 

@@ -296,10 +296,7 @@ def test_an_experiment_that_is_written_is_assigned_and_its_exposures_are_archive
             key = f"written-{next(_numbers)}"
             answer = await stage.call("control", "PUT", f"/v1/experiments/{key}", written)
             assert answer.status == 201, answer
-            assigner = await door.start()
-            async with asyncio.timeout(20):
-                while key not in assigner._catalogues.held().experiments:  # noqa: ASYNC110 - it polls, too
-                    await asyncio.sleep(0.02)
+            await stage.assigning(key)
             told = await stage.assign("ada", key, attributes={"country": "DE"})
             assert told[key]["reason"] == "assigned"
             for _ in range(2):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from functions.local.servers import LocalServers
 from shared.edge import decoding
 from shared.edge.http import Request
+from shared.experiments.experiment import ExperimentSpec, Variation
 from tests.stage import TARGETS, Answer, Stage, run
 
 PATIENT = {"journal_wait_ms": 2_000}
@@ -34,6 +35,11 @@ RECOMMEND = "dev.knudge.recommendation.requested.v1"
 FEEDBACK = "dev.knudge.feedback.given.v1"
 LOGGED = "dev.knudge.decision.logged.v1"
 LEARNING = "dev.knudge.learning.due.v1"
+ASSIGNMENT = "dev.knudge.assignment.requested.v1"
+EXPOSURE = "dev.knudge.exposure.recorded.v1"
+EXPERIMENT = ExperimentSpec(
+    "poisoned", 1, (Variation("off"), Variation("on", True)), condition={"plan.seats": {"$gt": 1}}
+)
 
 TEXT_POISON: Mapping[str, bytes] = {
     "an escaped NUL": rb'"a\u0000b"',
@@ -144,6 +150,19 @@ def goods(decision: str) -> dict[Route, dict[str, Any]]:
         "position": 1,
         "decision_id": "d",
     }
+    assignment = {
+        "user_id": "u",
+        "attributes": {"age": 30, "tags": ["x"], "plan": {"seats": [1, {"row": "a"}]}, "none": None},
+        "experiments": [EXPERIMENT.key, "unheard-of"],
+        "expose": True,
+    }
+    exposure = {
+        "experiment": EXPERIMENT.key,
+        "user_id": "u",
+        "variation": "on",
+        "attributes": {"age": 30, "plan": {"seats": [1, {"row": "a"}]}},
+        "occurred_at": at,
+    }
     policy = {
         "kind": "thompson",
         "parameters": {"prior_alpha": 1.0},
@@ -166,6 +185,11 @@ def goods(decision: str) -> dict[Route, dict[str, Any]]:
         ("feedback", "POST", "/", FEEDBACK): event,
         ("feedback", "POST", "/", LOGGED): logged,
         ("learn", "POST", "/", LEARNING): {"policy": POLICY},
+        ("assignment", "POST", "/v1/assignments", None): assignment,
+        ("assignment", "POST", "/v1/exposures", None): exposure,
+        ("assignment", "POST", "/v1/exposures#batch", None): {"exposures": [exposure, exposure | {"user_id": "v"}]},
+        ("assignment", "POST", "/", ASSIGNMENT): assignment,
+        ("assignment", "POST", "/", EXPOSURE): exposure,
         ("control", "PUT", "/v1/policies/poisoned-too", None): policy,
     }
 
@@ -189,6 +213,11 @@ def poisoned(body: Any, path: tuple[Any, ...], poison: bytes) -> bytes:
         return changed if isinstance(value, dict) else list(changed.values())
 
     return json.dumps(put(body, path)).encode().replace(b'"@poison@"', poison)
+
+
+def may_nest(path: tuple[Any, ...], poison: str) -> bool:
+    """Tell whether what is poison elsewhere is none in this place: the attributes of a unit may be nested."""
+    return poison == "an object in an object" and "attributes" in path
 
 
 async def send(
@@ -248,6 +277,7 @@ async def check_well(stage: Stage) -> None:
 async def prepared(stage: Stage) -> dict[Route, dict[str, Any]]:
     """Write the policy and return good bodies."""
     await stage.policy(POLICY, kind="thompson")
+    await stage.publish(EXPERIMENT)
     return goods((await stage.recommend(POLICY))["decision_id"])
 
 
@@ -300,7 +330,7 @@ def test_numbers_and_depths_beyond_bounds_are_refused_everywhere(servers: LocalS
                 for name, poison in OTHER_POISON.items():
                     sent = poisoned(body, path, poison)
                     answer = check(await send(stage, route, sent), (route, path, name))
-                    assert answer.status == 400, (route, path, name, answer)
+                    assert answer.status == 400 or may_nest(path, name), (route, path, name, answer)
         await check_well(stage)
 
     run(servers, play, **PATIENT)
@@ -489,7 +519,7 @@ def test_events_with_poisoned_data_are_refused(servers: LocalServers) -> None:
                 for name, poison in {**TEXT_POISON, **OTHER_POISON}.items():
                     sent = poisoned(envelope(route[3], body), ("data", *path), poison)
                     answer = check(await send(stage, route, sent, structured), (route, path, name))
-                    assert answer.status == 400, (route, path, name, answer)
+                    assert answer.status == 400 or may_nest(path, name), (route, path, name, answer)
             for changes in ({"data_base64": "!"}, {"data_base64": 1}, {"data_base64": "AAAA"}):
                 sent = json.dumps(envelope(route[3], body, **changes)).encode()
                 check(await send(stage, route, sent, structured), (route, changes))

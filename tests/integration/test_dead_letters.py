@@ -30,6 +30,7 @@ BATCHED = {"content-type": "application/cloudevents-batch+json"}
 REQUESTED = "dev.knudge.recommendation.requested.v1"
 LOGGED = "dev.knudge.decision.logged.v1"
 GIVEN = "dev.knudge.feedback.given.v1"
+EXPOSED = "dev.knudge.exposure.recorded.v1"
 PATIENT = {"journal_wait_ms": 2_000}
 FAILURE = {
     "knativeerrordest": "http://feedback.knudge.svc.cluster.local/",
@@ -501,6 +502,36 @@ def test_a_replayed_request_is_decided_like_the_original(servers: LocalServers) 
             await stage.recommend(policy, user_id=f"{SEAL}{pseudonym(key, 'user', 'ada')}:{'0' * 32}")
             decisions, *_ = await read_journal(stage.redis, policy, 10)
             assert decisions[-1].user not in {decision.user, None}
+
+        run(servers, play, k_sink=subscriber.url, **PATIENT)
+
+
+def test_a_replayed_exposure_is_of_the_unit_that_it_was_of(servers: LocalServers) -> None:
+    """What an experiment splits by is kept as a sealed name, a number too, and the exposure that is sent again is the unit's."""
+    with sink() as subscriber:
+
+        async def play(stage: Stage) -> None:
+            written = {"variations": [{"key": "old"}, {"key": "new"}], "hash_attribute": "device_id"}
+            answer = await stage.call("control", "PUT", "/v1/experiments/letters", written)
+            assert answer.status in {200, 201}, answer
+            await stage.assigning("letters")
+            key = servers.server_key.encode()
+            for device in ("dev-Zk81", 7_301_554):
+                attributes = {"device_id": device, "country": "DE", "size": {"device_id": "kept"}}
+                data = {"experiment": "letters", "variation": "new", "user_id": "ada", "attributes": attributes}
+                number = await buried(stage, event(data, EXPOSED))
+                kept = (await stage.call("control", "GET", f"{PATH}/{number}")).body["data"]
+                assert str(device) not in json.dumps(kept)
+                unit = pseudonym(key, "unit:device_id", str(device))
+                assert kept["attributes"].pop("device_id").startswith(f"{SEAL}{unit}:")
+                assert kept["attributes"] == {"country": "DE", "size": {"device_id": "kept"}}
+                assert (await stage.call("control", "POST", f"{PATH}/{number}/replay")).status == 200
+                assert (await deliver(stage, "assignment", subscriber)).status == 204
+                exposure = (await stage.exposures("letters"))[-1]
+                assert (exposure.unit, exposure.user) == (unit, pseudonym(key, "user", "ada"))
+            kept = dict(data, attributes={"device_id": f"{SEAL}{unit}:{'0' * 32}"}, variation=None)
+            answer = await stage.event("assignment", EXPOSED, kept)
+            assert (answer.status, answer.body["field"]) == (400, "variation")
 
         run(servers, play, k_sink=subscriber.url, **PATIENT)
 

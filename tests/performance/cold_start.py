@@ -32,7 +32,7 @@ from shared.storage.migrate import migrate
 from tests.hosted import ROOT, free_port
 from tests.image.boxed import NEEDED, Boxed, boxed
 
-FUNCTIONS = ("recommend", "feedback", "learn", "control")
+FUNCTIONS = ("recommend", "assignment", "feedback", "learn", "control")
 RESULT = ROOT / "build" / "bench" / "cold_start.json"
 USER = 65532
 NOTHING = ("-c", "pass")

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from shared.experiments.assigning import Catalogue, Preview, PublishedCatalogue
-from shared.experiments.experiment import Filter, Layer, Prerequisite, Variation
+from shared.experiments.experiment import ExperimentSpec, Filter, Layer, Prerequisite, Variation
 from shared.experiments.flags import FlagSpec, Rule, RulePrerequisite
 from tests.unit.experiments.catalogues import USERS, assign, catalogue, experiment, pseudonym
 
@@ -39,6 +39,8 @@ def test_an_assignment_says_all_there_is_to_say() -> None:
         ({}, {}, "no_hash_attribute"),
         ({}, {"user_id": ""}, "no_hash_attribute"),
         ({}, {"user_id": None}, "no_hash_attribute"),
+        ({}, {"user_id": 0}, "no_hash_attribute"),
+        ({}, {"user_id": False}, "no_hash_attribute"),
         ({}, {"user_id": ["u"]}, "no_hash_attribute"),
         ({"fallback_attribute": "device"}, {"device": "d"}, "no_hash_attribute"),
     ],
@@ -148,6 +150,13 @@ class TestHoldouts:
             assert assign(of, "e", user, country="AT").holdout is None
             found = assign(of, "e", user, country="DE")
             assert (found.holdout is None) is (found.reason == "coverage")
+
+    def test_who_is_forced_into_a_group_is_not_measured(self) -> None:
+        """Kept out, or let in, and no exposure is due."""
+        for group, reason in (("a", "holdout"), ("b", "assigned")):
+            of = catalogue(experiment("h", kind="holdout", forced={"user_id=u": group}), experiment("e", holdout="h"))
+            found = assign(of, "e", "u")
+            assert (found.reason, found.holdout) == (reason, None)
 
     def test_a_prerequisite_does_not_make_the_groups_unlike(self) -> None:
         """What is kept out of the prerequisite would not pass it: both groups are due before it is asked."""
@@ -274,16 +283,36 @@ class TestPrerequisites:
         assert catalogue(*flags).evaluate("f30a", {}, pseudonym).value is True
 
     def test_a_circle_at_the_end_of_many_ways_does_not_hang(self) -> None:
-        """The same 30 layers, over two flags that need each other."""
-        flags = [
-            FlagSpec(f"f0{side}", 1, False, (Rule(value=True, prerequisites=(RulePrerequisite(f"f0{other}", {}),)),))
-            for side, other in ("ab", "ba")
-        ]
+        """30 layers of two experiments, each needing both of the layer below, over two that need each other."""
+
+        def needing(key: str, *below: str) -> ExperimentSpec:
+            return experiment(key, prerequisites=tuple(Prerequisite(each, {}) for each in below))
+
+        specs = [needing("e0a", "e0b"), needing("e0b", "e0a")]
         for depth in range(1, 31):
-            below = tuple(RulePrerequisite(f"f{depth - 1}{side}", {"value": True}) for side in "ab")
-            rules = tuple(Rule(value=True, prerequisites=(each,)) for each in below)
-            flags += [FlagSpec(f"f{depth}{side}", 1, False, rules) for side in "ab"]
-        assert catalogue(*flags).evaluate("f30a", {}, pseudonym).source == "cycle"
+            specs += [needing(f"e{depth}{side}", f"e{depth - 1}a", f"e{depth - 1}b") for side in "ab"]
+        assert assign(catalogue(*specs), "e30a", "u").reason == "prerequisite"
+
+    def test_what_a_circle_cut_short_is_not_kept(self) -> None:
+        """From within the circle `b` comes out otherwise than from outside, and only that counts outside."""
+        of = catalogue(
+            experiment("a", prerequisites=(Prerequisite("b", {"value": 1}),)),
+            experiment("b", prerequisites=(Prerequisite("a", {}),)),
+            FlagSpec(
+                "f",
+                1,
+                rules=(Rule(value=1, prerequisites=(RulePrerequisite("a", {}), RulePrerequisite("b", {"value": 2}))),),
+            ),
+        )
+        for user in USERS[:50]:
+            b = of.evaluate("b", {"user_id": user}, pseudonym).value
+            assert of.evaluate("f", {"user_id": user}, pseudonym).value == (1 if b == 2 else None)
+
+    def test_what_sticks_needs_no_prerequisite_any_more(self) -> None:
+        """It was met when the unit came in."""
+        of = catalogue(experiment("e", sticky=True, prerequisites=(Prerequisite("nobody", {"value": 1}),)))
+        assert assign(of, "e", "u", {"user_id": {"e__0": "b"}}).reason == "sticky"
+        assert assign(of, "e", "u").reason == "prerequisite"
 
     def test_a_chain_without_end_is_a_circle(self) -> None:
         """Before the stack ends."""

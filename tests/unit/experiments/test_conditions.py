@@ -113,4 +113,7 @@ def test_a_condition_without_end_is_refused() -> None:
 def test_a_prerequisite_speaks_of_its_value_alone() -> None:
     """There is nothing else in what it is put to."""
     assert condition_faults({"value.color": "red", "$not": {"value": 1}}, only="value") == []
-    assert [fault.field for fault in condition_faults({"country": "DE"}, only="value")] == ["condition.country"]
+    found = condition_faults(
+        {"country": "DE", "$not": {"plan": "pro"}, "value": {"$elemMatch": {"any": 1}}}, only="value"
+    )
+    assert [fault.field for fault in found] == ["condition.country", "condition.$not.plan"]

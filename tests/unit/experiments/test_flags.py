@@ -7,6 +7,7 @@ from typing import Any
 from shared.experiments.assigning import Evaluation
 from shared.experiments.experiment import ExperimentSpec, Filter
 from shared.experiments.flags import FlagSpec, Rule, RulePrerequisite
+from shared.experiments.hashing import place
 from tests.unit.experiments.catalogues import USERS, catalogue, experiment, pseudonym
 
 
@@ -51,6 +52,14 @@ def test_a_rollout_grows_without_moving_anybody() -> None:
     assert have[0.0] < have[0.2] < have[0.6] < have[1.0] == set(USERS)
     assert len(USERS) * 0.56 < len(have[0.6]) < len(USERS) * 0.64
     assert evaluate(rules[0.6], user="").value == 0
+
+
+def test_a_rollouts_edge_is_in_it() -> None:
+    """As in GrowthBook: a place that is the share itself has the value; a share of 0 has nobody, not even who stands at 0."""
+    by_place = {place("f", str(number), 2): str(number) for number in range(60_000)}
+    assert evaluate((Rule(value=1, coverage=0.25),), user=by_place[0.25]).value == 1
+    assert evaluate((Rule(value=1, coverage=0.25),), user=by_place[0.2501]).value == 0
+    assert evaluate((Rule(value=1, coverage=0.0),), user=by_place[0.0]).value == 0
 
 
 def test_a_range_and_a_seed_pick_other_units() -> None:

@@ -19,11 +19,15 @@ GERMANS: Condition = {"country": "DE"}
 GATE = Prerequisite("gate", {"value": True})
 
 
-def variations(spec: ExperimentSpec) -> list[str | None]:
-    """Return the variation of every unit."""
+def variations(spec: ExperimentSpec, kept: list[dict[str, dict[str, str]]] | None = None) -> list[str | None]:
+    """Return the variation of every unit, given what is kept for each."""
     gate = ExperimentSpec("gate", 1, (Variation("on", True), Variation("off", False)))
     catalogue = Catalogue(1, [spec, gate])
-    return [catalogue.assign("e", unit, lambda attribute, value: attribute + value).variation for unit in UNITS]
+    given = kept or [{}] * len(UNITS)
+    return [
+        catalogue.assign("e", unit, lambda attribute, value: attribute + value, stuck).variation
+        for unit, stuck in zip(UNITS, given, strict=True)
+    ]
 
 
 def moved(old: ExperimentSpec, new: ExperimentSpec) -> int:
@@ -83,10 +87,24 @@ def test_what_units_are_is_not_changed(field: str) -> None:
     assert [fault.field for fault in moves(old, msgspec.structs.replace(old, **{field: to[field]}))] == [field]
 
 
-def test_what_sticks_may_be_shared_anew() -> None:
-    """A sticky experiment keeps its units whatever the weights are."""
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"weights": (0.1, 0.9), "coverage": 0.2},
+        {"layer": Layer("l", 0.0, 0.1)},
+        {"filters": (Filter("f", ((0.0, 0.5),)),)},
+        {"condition": GERMANS, "prerequisites": (GATE,)},
+    ],
+)
+def test_what_sticks_may_be_shared_and_targeted_anew(after: dict[str, Any]) -> None:
+    """A sticky experiment keeps every unit that it has, whatever the shares and whom it is meant for; without what was kept they move."""
     old = msgspec.structs.replace(OLD, sticky=True)
-    assert moves(old, msgspec.structs.replace(old, weights=(0.1, 0.9), coverage=0.2)) == []
+    new = msgspec.structs.replace(old, version=2, **after)
+    assert moves(old, new) == []
+    assert moved(old, new) > 0
+    before = variations(old)
+    kept = [{} if one is None else {"user_id": {"e__0": one}} for one in before]
+    assert variations(new, kept) == before
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.lists(st.integers(1, 9), min_size=2, max_size=2))
