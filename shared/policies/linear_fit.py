@@ -5,7 +5,8 @@ Recommendation, 2010, algorithm 2), with p and s standardised by the sums themse
 
     r = p' theta_a + s' beta + e,   e ~ N(0, v),   theta_a ~ N(mu, v L^-1),   beta ~ N(0, v / (ridge s) I)
 
-    L   = diag(1, ridge d, .., ridge d)  for d columns beside the ones: the more there are, the less each is trusted
+    L   = diag(1, ridge d, .., ridge d)  for d columns beside the ones: the more there are, the less each is trusted;
+          with `kinship`, the weights of columns that move together are alike (`linear_prior`)
     A_a = gram_a + L        M_a = A_a^-1 cross_a        c_a = A_a^-1 (response_a + L mu)
     H   = shared_gram + ridge s I - sum_a cross_a' M_a
     beta | data ~ N(H^-1 h, v H^-1),   h = shared_response - sum_a cross_a' c_a
@@ -32,6 +33,7 @@ import numpy as np
 from shared.policies.algorithm import FloatArray, Parameter
 from shared.policies.arrays import encode, read
 from shared.policies.encoding import ONE, Block, Encoding
+from shared.policies.linear_prior import own_prior
 from shared.policies.linear_statistics import Sums, with_ones
 
 RIDGE = 0.3
@@ -54,9 +56,9 @@ class LinearModel(msgspec.Struct, frozen=True, array_like=True, eq=False):
     """The posterior as a snapshot carries it; K actions, d own columns, s shared ones, t = d (d + 1) / 2.
 
     `own_centre`, `own_scale` (d,), `shared_centre`, `shared_scale` (s,): standardise anchored columns. `start` (d,), `start_spreads` (d,):
-    mean and variance of each weight of an action that was never seen. `coefficients` (K, d): c_a. `spreads` (K, t): v A_a^-1,
-    the upper triangle row by row, twice off the diagonal. `loadings` (K, d, s): M_a. `shared` (s,): the mean of beta;
-    `shared_factor` (s, s): F with F F' its covariance. `noise`: v. `rewards`: how many rewards it was learned from.
+    mean and variance of each weight of an action that was never seen, the variance as if its other weights were known (`linear_prior`).
+    `coefficients` (K, d): c_a. `spreads` (K, t): v A_a^-1, the upper triangle row by row, twice off the diagonal. `loadings` (K, d, s): M_a.
+    `shared` (s,): the mean of beta; `shared_factor` (s, s): F with F F' its covariance. `noise`: v. `rewards`: how many it was learned from.
     """
 
     encoding: Encoding
@@ -89,7 +91,9 @@ def decode_model(content: bytes) -> LinearModel:
     return _decoder.decode(content)
 
 
-def fit(sums: Sums, encoding: Encoding, ridge: float, reward_range: tuple[float, float] | None) -> LinearModel:
+def fit(
+    sums: Sums, encoding: Encoding, ridge: float, reward_range: tuple[float, float] | None, kinship: float = 0.0
+) -> LinearModel:
     """Return the posterior that follows from `sums`. Before any reward, its mean is the middle of the range, 0 without one."""
     own_centre, own_scale, shared_centre, shared_scale = standards(sums, encoding)
     gram, cross, response, shared_gram, shared_response = standardised(
@@ -98,18 +102,18 @@ def fit(sums: Sums, encoding: Encoding, ridge: float, reward_range: tuple[float,
     (k, d), s = response.shape, len(shared_response)
     size = 0 if encoding.expansion is None else encoding.expansion.size
     linear = d - size
-    own_ridge = np.full(d, ridge * max(linear - 1, 1))
-    own_ridge[0] = 1.0
+    prior = np.eye(d)
+    prior[:linear, :linear] = own_prior(gram[:, :linear, :linear].sum(axis=0), ridge, kinship)
     system = _System(
         gram, cross, response, shared_gram, shared_response, float(sums.squares.sum()), _guess(sums, reward_range)
     )
     shared_ridge = ridge * max(s, 1)
-    best = _solved(system.cut(linear), own_ridge[:linear], shared_ridge)
+    best = _solved(system.cut(linear), prior[:linear, :linear], shared_ridge)
     for each in EXPANSION_RIDGES if size and k else ():
-        own_ridge[linear:] = each * size
-        other = _solved(system, own_ridge.copy(), shared_ridge)
+        prior[linear:, linear:] = each * size * np.eye(size)
+        other = _solved(system, prior.copy(), shared_ridge)
         best = other if other.evidence > best.evidence else best
-    if len(best.own_ridge) < d:
+    if len(best.prior) < d:
         encoding = msgspec.structs.replace(encoding, expansion=None)
         d, own_centre, own_scale = linear, own_centre[:linear], own_scale[:linear]
     noise = best.noise
@@ -127,7 +131,7 @@ def fit(sums: Sums, encoding: Encoding, ridge: float, reward_range: tuple[float,
         shared_centre,
         shared_scale,
         best.start,
-        noise / best.own_ridge,
+        noise / np.diagonal(best.prior),
         sums.actions,
         best.coefficients,
         spreads,
@@ -156,9 +160,9 @@ class _System(NamedTuple):
 
 
 class _Solved(NamedTuple):
-    """The posterior for one choice of ridges, and the logarithm of its marginal likelihood, up to a constant."""
+    """The posterior for one choice of the prior, and the logarithm of its marginal likelihood, up to a constant."""
 
-    own_ridge: FloatArray
+    prior: FloatArray
     precision: FloatArray
     loadings: FloatArray
     start: FloatArray
@@ -169,10 +173,10 @@ class _Solved(NamedTuple):
     evidence: float
 
 
-def _solved(system: _System, own_ridge: FloatArray, shared_ridge: float) -> _Solved:
+def _solved(system: _System, prior: FloatArray, shared_ridge: float) -> _Solved:
     gram, cross, response, shared_gram, shared_response, squares, (middle, largest) = system
     (k, d), s = response.shape, len(shared_response)
-    precision = gram + np.diag(own_ridge)
+    precision = gram + prior
     first = np.zeros((k, d, 1))
     first[:, 0] = 1.0
     solved = np.linalg.solve(precision, np.concatenate([cross, response[:, :, None], first], axis=2))
@@ -191,9 +195,9 @@ def _solved(system: _System, own_ridge: FloatArray, shared_ridge: float) -> _Sol
     right = np.einsum("kd,kd->", response, coefficients) + start[0] * coefficients[:, 0].sum()
     unexplained = float(squares + k * start[0] ** 2 - right - moved @ shared)
     noise = (PRIOR_REWARDS * largest + max(unexplained, 0.0)) / (PRIOR_REWARDS + rewards)
-    volume = _log_determinant(precision) - k * np.log(own_ridge).sum() + _log_determinant(reduced)
+    volume = _log_determinant(precision) - k * _log_determinant(prior) + _log_determinant(reduced)
     evidence = -0.5 * (volume - s * np.log(shared_ridge)) - 0.5 * (PRIOR_REWARDS + rewards) * np.log(noise)
-    return _Solved(own_ridge, precision, loadings, start, coefficients, shared, shared_inverse, noise, float(evidence))
+    return _Solved(prior, precision, loadings, start, coefficients, shared, shared_inverse, noise, float(evidence))
 
 
 def _log_determinant(matrices: FloatArray) -> float:

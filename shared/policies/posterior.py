@@ -221,7 +221,8 @@ def _fitted(posterior: Posterior, spec: PolicySpec, weight_of_recent: Callable[[
     sums = linear_learning.total(
         linear, lambda index: weight_of_recent(posterior.as_of - (index + 0.5) * width_s), spec.default_reward
     )
-    return fit(sums, linear.encoding, spec.parameters.get("ridge", RIDGE), spec.reward_range)
+    parameters = completed(spec)
+    return fit(sums, linear.encoding, parameters.get("ridge", RIDGE), spec.reward_range, parameters.get("kinship", 0.0))
 
 
 def lacks_delays(posterior: Posterior, spec: PolicySpec) -> bool:

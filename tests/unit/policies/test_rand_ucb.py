@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from shared.policies.posterior import Posterior, learn, snapshot_of
 from shared.policies.rand_ucb import RandUcb
-from shared.vocabulary import FeatureSpec
+from shared.vocabulary import FeatureSpec, Snapshot
 from tests.unit.policies.histories import AT, outcomes, spec_of
 
 
 @pytest.fixture(scope="module")
-def algorithm() -> RandUcb:
-    """Return a compiled policy; what it has learned does not matter to its law over given evidence."""
+def snapshot() -> Snapshot:
+    """Return a snapshot; what it has learned does not matter to its law over given evidence."""
     spec = spec_of("rand_ucb", FeatureSpec(expansion=16))
-    return RandUcb(snapshot_of(learn(Posterior(), spec, outcomes(50, seed=1), AT + 100.0), spec, 1))
+    return snapshot_of(learn(Posterior(), spec, outcomes(50, seed=1), AT + 100.0), spec, 1)
+
+
+@pytest.fixture(scope="module")
+def algorithm(snapshot: Snapshot) -> RandUcb:
+    """Return the policy compiled."""
+    return RandUcb(snapshot)
 
 
 def evidence_of(n: int, seed: int) -> NDArray[np.float64]:
@@ -25,16 +32,30 @@ def evidence_of(n: int, seed: int) -> NDArray[np.float64]:
     return np.column_stack([0.3 * random.normal(size=n), 0.3 * np.abs(random.normal(size=n))])
 
 
+@pytest.mark.parametrize("variation", [None, 0.01, 0.25, 1.0])
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 50])
-def test_the_law_is_that_of_its_draws(algorithm: RandUcb, n: int) -> None:
-    """Shares of 200,000 draws of z lie within 0.005 of the closed form, which sums to 1."""
-    z = np.abs(np.random.default_rng(3).normal(size=(200_000, 1)))
+def test_the_law_is_that_of_its_draws(snapshot: Snapshot, variation: float | None, n: int) -> None:
+    """Shares of 200,000 draws of z lie within 0.005 of the closed form, which sums to 1.
+
+    None: a snapshot from before there was a variation. Its decisions were drawn with z = |N(0, 1)|, and are recomputed so.
+    """
+    parameters = {name: value for name, value in snapshot.parameters.items() if name != "variation"}
+    given = parameters if variation is None else parameters | {"variation": variation}
+    algorithm = RandUcb(msgspec.structs.replace(snapshot, parameters=given))
+    drawn = np.random.default_rng(3).normal(size=400_000)
+    z = np.abs(drawn) if variation is None else 1.0 + variation * drawn
+    z = z[z >= 0.0][:200_000, None]
     for seed in range(5):
         evidence = evidence_of(n, seed)
         law = algorithm.probabilities(evidence)
         assert law.sum() == pytest.approx(1.0, abs=1e-12)
         wins = np.bincount((evidence[:, 0] + z * evidence[:, 1]).argmax(axis=1), minlength=n)
         assert np.abs(wins / len(z) - law).max() < 0.005
+
+
+def test_a_snapshot_names_its_variation(snapshot: Snapshot) -> None:
+    """So that it means the same when the default changes."""
+    assert snapshot.parameters["variation"] == RandUcb.PARAMETERS["variation"].default
 
 
 def test_actions_that_are_alike_share_equally(algorithm: RandUcb) -> None:
