@@ -58,7 +58,7 @@ def test_a_poison_event_ends_among_the_dead_letters(local: Run, capsys: pytest.C
     assert letter["destination"].endswith("/functions/feedback/")
     assert main(["deadletters", "list", "--url", local.url, "--type", GIVEN]) == 0
     [line] = [line for line in capsys.readouterr().out.splitlines() if "\tpoison\t" in line]
-    assert "unknown field `user_id` [user_id]" in line
+    assert "give one of the two [user_id]" in line
     _, whole = local.call("GET", f"/v1/dead-letters/{letter['id']}")
     assert whole["data"]["decision_id"] == "nonsense"
     assert "ada" not in str(whole)
