@@ -1,5 +1,5 @@
 # Two images of one build: `--target serving` (the default) is `knudge`, which serves the function that FUNCTION names;
-# `--target training` is `knudge-train`, for jobs and the command `knudge`. `make image` builds both;
+# `--target training` is `knudge-train`, for jobs, `analyse` and the command `knudge`. `make image` builds both;
 # docs/operations/images.md says what they promise.
 
 # Any Debian-like image with Python 3.11 or newer and pip will do: only what the functions need is taken from it.
@@ -23,7 +23,8 @@ RUN python3 root.py requirements pyproject.toml > serving.txt \
  && rm -r packages
 COPY shared source/shared
 COPY functions source/functions
-RUN python3 root.py code source serving-code --without functions/console functions/local functions/train
+RUN python3 root.py code source serving-code --without \
+      functions/analyse functions/console functions/local functions/train shared/experiments/statistics
 
 # What both images say and promise. There is no shell in them: python is process 1, and gets SIGTERM itself.
 FROM scratch AS image
@@ -58,7 +59,7 @@ EXPOSE 8080 9095
 ENTRYPOINT ["python3", "-m", "shared.edge.hosting"]
 
 FROM build AS build-training
-RUN python3 root.py requirements pyproject.toml operate console > training.txt \
+RUN python3 root.py requirements pyproject.toml operate console analysis > training.txt \
  && python3 -m pip install --quiet -c constraints.txt -r training.txt --target packages \
  && python3 root.py runtime packages training \
  && rm -r packages
@@ -70,7 +71,7 @@ RUN python3 root.py code source training-code --without functions/local knative/
 
 FROM image AS training
 LABEL org.opencontainers.image.title="knudge-train" \
-      org.opencontainers.image.description="Knudge: training, migrations, roll-outs and dead letters"
+      org.opencontainers.image.description="Knudge: training, analyses, migrations, roll-outs and dead letters"
 COPY --from=build-training /build/training/ /
 COPY --from=build-training /build/training-code/ /
 ENV MPLCONFIGDIR=/tmp

@@ -9,7 +9,7 @@ KUBECTL ?= kubectl
 ENVIRONMENTS := dev staging prod
 export KNUDGE_CONFORMANCE ?= $(abspath ../shared/conformance)
 
-.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start conformance spread bench-assigning oracles bench-evaluation bench-policies image image-test bench-experiments oracles-experiments e2e oracles-javascript bench-judgement clean
+.PHONY: help run test coverage lint format manifests schemas bench bench-regret bench-logistic bandits sequential rollouts audit bench-candidates bench-health bench-cold-start bench-analysis conformance spread bench-assigning oracles bench-evaluation bench-policies image image-test bench-experiments oracles-experiments e2e oracles-javascript bench-judgement clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ sequential: $(STAMP) ## Q-learning over 20 seeds on FrozenLake and in a session 
 
 bench-logistic: $(STAMP) ## what logistic Thompson sampling earns and costs beside linear (about 15 minutes)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.performance.logistic
+
+bench-analysis: $(STAMP) ## what analysing an experiment of a million units costs (minutes)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.performance.analysis
 
 bench-cold-start: $(STAMP) ## process start to ready of each function in the image that `make image` made
 	$(BIN)/python -m tests.performance.cold_start

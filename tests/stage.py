@@ -18,6 +18,8 @@ from urllib.parse import urlencode
 import psycopg
 from psycopg.rows import dict_row
 
+from functions.analyse.func import analyse
+from functions.analyse.func import door as analyse_door
 from functions.assignment.func import assignment
 from functions.assignment.func import door as assignment_door
 from functions.control.func import control
@@ -49,6 +51,7 @@ TARGETS: dict[str, Callable[[HttpRequest], Awaitable[Reply]]] = {
     "learn": learn,
     "control": control,
     "train": train,
+    "analyse": analyse,
 }
 DOORS: dict[str, Function[Any]] = {
     "recommend": recommend_door,
@@ -57,6 +60,7 @@ DOORS: dict[str, Function[Any]] = {
     "learn": learn_door,
     "control": control_door,
     "train": train_door,
+    "analyse": analyse_door,
 }
 PLAY_S = 120.0
 """How long a test may play."""

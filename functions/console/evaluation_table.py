@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from functions.console.evaluation_report import Report
+from functions.console.evaluation_report import Judged, Report
 from shared.evaluation.value_estimate import CONFIDENCE, ValueEstimate
 
 if TYPE_CHECKING:
@@ -67,9 +67,21 @@ def _show_doubts(console: Console, report: Report) -> None:
     for each in report.judged:
         for warning in each.estimate.warnings:
             console.print(f"{each.name}: {warning}", style="yellow", markup=False)
+        _show_forecast(console, each)
     for estimator, guess in _GUESSES.items():
         if any(each.estimate.estimator == estimator for each in report.judged):
             console.print(f"{guess}: take it for a guess", style="yellow")
+
+
+def _show_forecast(console: Console, judged: Judged) -> None:
+    """Print what fitted-Q evaluation says where the estimate that is shown is doubted, and it is not."""
+    for estimate in judged.estimates:
+        if estimate.estimator == "fitted_q_evaluation" and judged.estimate.warnings and not estimate.warnings:
+            value, interval = _cells(estimate)
+            console.print(
+                f"{judged.name}: fitted-Q evaluation, as right as the state says all that matters, has {value}, {interval}",
+                markup=False,
+            )
 
 
 def _cells(estimate: ValueEstimate) -> tuple[str, str]:

@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from functions.console import audit, dead_letters, evaluate, explain, export, health, revisions
+from functions.console import audit, dead_letters, evaluate, experiment, explain, export, health, revisions
 from shared.errors import KnudgeError
 
 DEFAULT_URL = "http://localhost:8080"
-_EXTRAS = {"matplotlib": "console", "rich": "console", "pyarrow": "export"}
+_EXTRAS = {"matplotlib": "console", "rich": "console", "pyarrow": "export", "scipy": "analysis"}
 _FAILED = 1
 _INTERRUPTED = 130
 
@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     health.add_to(commands, _add_url)
     export.add_to(commands)
     evaluate.add_to(commands)
+    experiment.add_to(commands, _add_url)
     return parser
 
 

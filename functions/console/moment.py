@@ -33,7 +33,11 @@ def moment(text: str) -> str:
 
 
 def duration(text: str) -> float:
-    """Return the seconds of an age such as `6h`, above 0. Raises `argparse.ArgumentTypeError`."""
+    """Return the seconds of a time such as `6h`, above 0. Raises `argparse.ArgumentTypeError`.
+
+    >>> duration("6h")
+    21600.0
+    """
     age = _AGE.fullmatch(text)
     seconds = timedelta(**{_UNITS[age.group(2)]: int(age.group(1))}).total_seconds() if age else 0.0
     if seconds:

@@ -14,6 +14,8 @@ from shared.errors import KnudgeError
 
 POLICY, OTHER_POLICY, EXPERIMENT = "demo", "demo-greedy", "demo-kinds"
 ACTIONS = ["headline-question", "headline-number", "headline-quote", "headline-plain"]
+WINDOW_S = 60.0
+"""Within which what users do counts: nobody who tries this waits for a week."""
 DEFINITIONS: Mapping[str, Mapping[str, Any]] = {
     f"/v1/policies/{POLICY}": {"kind": "thompson", "actions": ACTIONS, "reward": {"click": 1.0}},
     f"/v1/policies/{OTHER_POLICY}": {"kind": "epsilon_greedy", "actions": ACTIONS, "reward": {"click": 1.0}},
@@ -25,8 +27,8 @@ DEFINITIONS: Mapping[str, Mapping[str, Any]] = {
         ],
         "analysis": {
             "metrics": [
-                {"name": "clicked", "event": "click"},
-                {"name": "revenue", "event": "purchase", "kind": "mean"},
+                {"name": "clicked", "event": "click", "window_s": WINDOW_S},
+                {"name": "revenue", "event": "purchase", "kind": "mean", "window_s": WINDOW_S},
             ],
         },
     },
@@ -105,6 +107,7 @@ def requests_to_try(url: str) -> str:
   curl -s {url}/ofrep/v1/evaluate/flags/{EXPERIMENT} -H 'content-type: application/json' \\
     -d '{{"context": {{"targetingKey": "grace"}}}}'
 
-  # the experiment as it was written
+  # the experiment as it was written, and what it shows: a user counts two minutes after the exposure
   curl -s {url}/v1/experiments/{EXPERIMENT}
+  curl -s {url}/v1/experiments/{EXPERIMENT}/results
 """

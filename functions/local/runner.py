@@ -1,6 +1,6 @@
 """A whole Knudge on one machine: servers, functions, broker and schedules, started and stopped in order.
 
-`recommend`, `assignment`, `feedback` and `control` run in this process behind one address, `learn` in a process of its own, `train` in one for
+`recommend`, `assignment`, `feedback`, `control` and `analyse` run in this process behind one address, `learn` in a process of its own, `train` in one for
 each event. Stopping goes from the outside in: refuse requests, let events through, flush the functions (whose last wake-ups still
 reach the learner), then a training, which rolls back, then the learner, then the servers.
 """
@@ -40,7 +40,7 @@ from shared.observability.metrics import Metrics
 from shared.settings import Settings, variable
 from shared.storage.migrate import migrate
 
-HERE = ("recommend", "assignment", "feedback", "control")
+HERE = ("recommend", "assignment", "feedback", "control", "analyse")
 LEARNER = "learn"
 ROOT = Path(__file__).resolve().parents[2]
 QUIET_S = 5.0

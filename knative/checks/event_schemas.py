@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from shared.edge import assignment_contracts, contracts, learning_contracts
+from shared.edge import assignment_contracts, contracts, learning_contracts, result_contracts
 from shared.events import types
 
 FOLDER = Path(__file__).resolve().parents[2] / "eventing/schemas"
@@ -31,6 +31,8 @@ DATA: dict[str, type[msgspec.Struct]] = {
     types.TRAINING_REQUESTED: learning_contracts.TrainingRequested,
     types.TRAINING_FINISHED: learning_contracts.TrainingFinished,
     types.POLICY_PROMOTED: learning_contracts.PolicyPromoted,
+    types.ANALYSIS_DUE: result_contracts.AnalysisDue,
+    types.EXPERIMENT_DECIDED: result_contracts.ExperimentDecided,
 }
 """The structure of each type's data. A PingSource's own type has none: whoever takes it looks at no data."""
 

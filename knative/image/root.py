@@ -38,12 +38,21 @@ STANDARD_LIBRARY_LESS = (
 PACKAGES_LESS = (
     "__pycache__", "bin", "tests", "test", "include", "RECORD", "INSTALLER", "REQUESTED", "direct_url.json",
     "*.pyi", "*.pxd", "*.pyx", "*.c", "*.cpp", "*.h", "*.hpp", "*.a", "*.f", "*.f90", "*.cmake", "*.pc",
-    "f2py", "_pyinstaller",
+    "_pyinstaller",
     "sample_data",  # Matplotlib's
 )  # fmt: skip
 """Names in packages that nothing imports: tests, headers, sources and libraries to link, the installer's notes."""
-PRUNED_FOLDERS = ("kubernetes/aio",)
-"""Folders of packages that nothing of ours imports, by their paths: half of the Kubernetes client is asynchronous."""
+PRUNED_FOLDERS = (
+    "kubernetes/aio",
+    *(f"scipy/{name}" for name in (
+        "cluster", "constants", "datasets", "differentiate", "fft", "fftpack", "integrate", "interpolate", "io", "misc", "ndimage",
+        "odr", "optimize", "signal", "sparse", "spatial", "stats",
+    )),
+)  # fmt: skip
+"""Folders of packages that nothing of ours imports, by their paths: half of the Kubernetes client is asynchronous, and of SciPy we
+use the special functions."""
+NEEDED_BY = {"numpy/f2py": "scipy"}
+"""Folders of packages that only one other package imports, by their paths: SciPy asks NumPy for every name that it has."""
 LOADED_BY_NAME = ("libgcc_s.so.1",)
 """Libraries that glibc loads when a thread ends, which no other file names."""
 ACCOUNTS = {
@@ -78,7 +87,7 @@ def runtime(packages: Path, root: Path) -> None:
         _copy_tree(library, _inside(root, library), STANDARD_LIBRARY_LESS)
     site = _inside(root, Path(sysconfig.get_path("purelib")))
     _copy_tree(packages, site, PACKAGES_LESS)
-    for folder in PRUNED_FOLDERS:
+    for folder in (*PRUNED_FOLDERS, *(each for each, needing in NEEDED_BY.items() if not (site / needing).exists())):
         shutil.rmtree(site / folder, ignore_errors=True)
     libraries = [
         library for library in _linked(_inside(root, executable), *root.rglob("*.so*")) if root not in library.parents
@@ -182,7 +191,9 @@ def _linked(*files: Path) -> set[Path]:
     libc = next(Path(path) for path in loaded if Path(path).name.startswith("libc.so"))
     found = {libc.with_name(name) for name in LOADED_BY_NAME}
     for file in files:
-        listed = subprocess.run([loader, "--list", file], capture_output=True, text=True, check=False)  # noqa: S603
+        # Libraries that a wheel brings find one another because whoever loads one has loaded the others.
+        beside = ["--library-path", str(file.parent)] if file.parent.suffix == ".libs" else []
+        listed = subprocess.run([loader, *beside, "--list", file], capture_output=True, text=True, check=False)  # noqa: S603
         if listed.returncode or "not found" in listed.stdout:
             raise SystemExit(f"{file}: {listed.stdout}{listed.stderr}")
         # "libm.so.6 => /lib/libm.so.6 (0x…)", and for the loader the path that the kernel looks at, "/lib64/ld.so => …"

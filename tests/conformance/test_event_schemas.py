@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from shared.edge.hosting import load
 from shared.events import types
 from shared.experiments.experiment import ExperimentSpec, Variation
 from tests.conformance.rendering import ROOT, rendered
+from tests.experiment_world import HOUR_S, World, spec
 from tests.integration.test_cloudevents import HttpSink, sending
 from tests.stage import Answer, Stage, run
 
@@ -95,6 +97,7 @@ def examples(policy: str, decision: str) -> dict[str, dict[str, Any]]:
         },
         types.LEARNING_DUE: {"policy": policy, "exposures": False},
         types.TRAINING_REQUESTED: {"policy": policy},
+        types.ANALYSIS_DUE: {"experiment": policy},
     }  # fmt: skip
 
 
@@ -122,6 +125,8 @@ REFUSED: list[tuple[str, str, Any]] = [
     (types.LEARNING_DUE, "policy", ["p"]),
     (types.TRAINING_REQUESTED, "policy", 7),
     (types.TRAINING_REQUESTED, "policies", ["p"]),
+    (types.ANALYSIS_DUE, "experiment", 7),
+    (types.ANALYSIS_DUE, "experiments", ["e"]),
 ]
 """A type, a field, and what must not stand there."""
 
@@ -166,13 +171,14 @@ def test_what_functions_send_is_what_the_schemas_say(servers: LocalServers) -> N
             sent = await _everything(stage, sink)
             assert {check_sent(headers, body) for headers, body in sent} == OURS - {
                 types.ASSIGNMENT_REQUESTED, types.EXPOSURE_RECORDED, types.RECOMMENDATION_REQUESTED, types.FEEDBACK_GIVEN, types.DECISION_LOGGED, types.TRAINING_REQUESTED,
+                types.ANALYSIS_DUE,
             }  # fmt: skip
 
     asyncio.run(main())
 
 
 async def _everything(stage: Stage, sink: HttpSink) -> list[tuple[Mapping[str, str], bytes]]:
-    """Have the functions send all that they send: wake-ups, a promotion, a training's end, a reply."""
+    """Have the functions send all that they send: wake-ups, a promotion, a training's end, a verdict, a reply."""
     policy = await stage.policy()
     await stage.policy(policy, kind="epsilon_greedy")
     assert (await stage.call("control", "POST", f"/v1/policies/{policy}/versions/1/promote")).status == 200
@@ -180,6 +186,10 @@ async def _everything(stage: Stage, sink: HttpSink) -> list[tuple[Mapping[str, s
     await stage.feedback(decision, action="a")
     await stage.learn()
     assert (await stage.event("train", types.TRAINING_REQUESTED, {"policy": policy})).status == 204
+    with World(stage.servers.database_url) as world:
+        refused = world.experiment(spec(weights=(1.0, 0.0)), time.time() - HOUR_S)
+        world.expose(refused, "nobody was to see it", "on", time.time() - HOUR_S)
+    assert (await stage.event("analyse", types.ANALYSIS_DUE, {"experiment": refused.key})).status == 204
     replies = [
         await stage.event("recommend", types.RECOMMENDATION_REQUESTED, data)
         for data in ({"policy": policy}, {"policy": policy, "count": 2}, {"policy": policy, "actions": ["x"]})
@@ -190,7 +200,7 @@ async def _everything(stage: Stage, sink: HttpSink) -> list[tuple[Mapping[str, s
         for user, named in (("a", {}), ("b", {"experiments": [EXPERIMENT.key, "unknown"]}))
     ]
     assert [reply.status for reply in replies] == [200] * 5
-    for event_type in (types.LEARNING_DUE, types.POLICY_PROMOTED, types.TRAINING_FINISHED):
+    for event_type in (types.LEARNING_DUE, types.POLICY_PROMOTED, types.TRAINING_FINISHED, types.EXPERIMENT_DECIDED):
         await sink.wait_for(event_type)
     return [*sink.received, *((reply.headers, json.dumps(reply.body).encode()) for reply in replies)]
 
@@ -219,6 +229,8 @@ def test_functions_take_what_the_schemas_allow(servers: LocalServers) -> None:
         policy = await stage.policy()
         await stage.publish(EXPERIMENT)
         decision = (await stage.recommend(policy))["decision_id"]
+        with World(servers.database_url) as world:
+            world.experiment(spec(policy), time.time())
         for event_type, data in examples(policy, decision).items():
             validator(event_type).validate(data)
             answer = await stage.event(TAKERS[event_type], event_type, data)

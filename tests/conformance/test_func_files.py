@@ -12,7 +12,7 @@ from shared.edge.hosting import load
 from shared.settings import variable
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVED = ["assignment", "control", "feedback", "learn", "recommend"]
+SERVED = ["analyse", "assignment", "control", "feedback", "learn", "recommend"]
 SECRET_KEYS = {"redis_url": "redis-url", "database_url": "database-url", "server_key": "server-key"}
 """The keys of the Secret `knudge-secrets`, by the setting that each fills."""
 

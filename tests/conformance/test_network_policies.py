@@ -11,8 +11,8 @@ from tests.conformance.reach import Peer, reaches
 from tests.conformance.rendering import ENVIRONMENTS, rendered
 
 REDIS, POSTGRES, REQUESTS, AUTOSCALING, METRICS = 6379, 5432, 8012, 9090, 9095
-FUNCTIONS = {"assignment", "recommend", "feedback", "learn", "control"}
-SENDERS = {"assignment", "recommend", "feedback", "control", "train"}
+FUNCTIONS = {"assignment", "recommend", "feedback", "learn", "control", "analyse"}
+SENDERS = {"assignment", "recommend", "feedback", "control", "train", "analyse"}
 """Those that send events to `$K_SINK`."""
 ELSEWHERE = Peer(address="198.51.100.7")
 SHOP = Peer(namespace="shop")

@@ -38,7 +38,7 @@ def test_a_bad_request_is_answered_by_the_function(knudge_there: Knudge) -> None
     assert reply.body["field"] == "count"
 
 
-@pytest.mark.parametrize("function", ["assignment", "recommend", "feedback", "learn", "control"])
+@pytest.mark.parametrize("function", ["assignment", "recommend", "feedback", "learn", "control", "analyse"])
 def test_every_function_is_ready_and_describes_itself(knudge_there: Knudge, function: str) -> None:
     """Health and OpenAPI are reached through the ingress."""
     assert knudge_there.ingress.ask(function, "GET", "/health/ready") == {"status": "ok"}

@@ -17,9 +17,12 @@ from typing import Any
 
 import psycopg
 import pytest
+import yaml
 
 from functions.local.servers import LocalServers
 from knative.image.build import ROOT, version
+from shared.experiments.plan import AnalysisPlan, Metric
+from tests.experiment_world import World, spec
 from tests.hosted import free_port
 from tests.image.boxed import Boxed, boxed
 from tests.image.conftest import Image, Workshop
@@ -32,6 +35,7 @@ NEEDS = {
     "feedback": ("database-url", "server-key"),
     "learn": ("redis-url", "database-url"),
     "control": ("redis-url", "database-url", "server-key"),
+    "analyse": ("redis-url", "database-url"),
 }
 """What a pod of each function gets of the secret."""
 USERS = (65532, 1_000_650_000)
@@ -160,13 +164,25 @@ def test_an_image_is_compiled(image: Image) -> None:
 
 
 def test_the_serving_image_holds_what_serves_and_no_more(serving: Image, training: Image) -> None:
-    """The four functions, and neither the console nor the Kubernetes client nor plots; those are in the training image."""
+    """The four functions, and neither the console nor the Kubernetes client, plots or SciPy; those are in the training image."""
     site, larger = _site(serving), _site(training)
     for name in SERVING:
         assert (site / "functions" / name / "func.py").exists()
-    for name in ("functions/console", "functions/local", "functions/train", "kubernetes", "matplotlib", "knative"):
+    absent = (
+        "shared/experiments/statistics",
+        "functions/analyse",
+        "functions/console",
+        "functions/local",
+        "functions/train",
+        "kubernetes",
+        "matplotlib",
+        "scipy",
+    )
+    for name in (*absent, "knative"):
         assert not (site / name).exists(), name
-    for name in ("functions/console", "kubernetes/client", "matplotlib", "knative", "shared/storage/sql"):
+    for name in (
+        "functions/analyse", "functions/console", "kubernetes/client", "matplotlib", "scipy", "knative", "shared/storage/sql",
+    ):  # fmt: skip
         assert (larger / name).exists(), name
     assert not (larger / "functions/local").exists()
 
@@ -277,6 +293,25 @@ def test_the_training_image_trains(training: Image, shelf: Path, servers: LocalS
         file.write_text(json.dumps(event | {"type": kind}))
         ended = run(training, environment, "python", "-m", "functions.train.job", files={EVENT: file})
         assert ended.returncode == code, ended.stdout + ended.stderr
+
+
+def test_the_training_image_serves_analyse(training: Image, servers: LocalServers, tmp_path: Path) -> None:
+    """`analyse` serves from it by the command that its manifest gives, and finds the statistics that it needs."""
+    manifests = yaml.safe_load_all((ROOT / "knative/base/analyse.yaml").read_text())
+    [service] = [one for one in manifests if one["kind"] == "Service"]
+    [container] = service["spec"]["template"]["spec"]["containers"]
+    with World(servers.database_url) as world:
+        of = world.experiment(spec(analysis=AnalysisPlan(metrics=(Metric("clicks", "click", window_s=60.0),))), 0.0)
+        world.expose_many(of, [(f"{of.key} {n}", ("off", "on")[n % 2], 3600.0 + n, "", {}) for n in range(400)])
+        world.did_many((f"{of.key} {n}", "click", 3601.0 + n, 1.0) for n in range(1, 400, 2))
+    port = free_port()
+    environment = variables(servers, "analyse") | {"PORT": str(port)}
+    command = boxed(training.root, training.settings, environment, USERS[0], container["command"])
+    with Boxed(command, port, tmp_path / "analyse.log") as box:
+        box.wait_ready()
+        status, shown = box.request("GET", f"/v1/experiments/{of.key}/results")
+        assert (status, shown["units"], shown["metrics"][0]["effects"][0]["difference"]) == (200, 400, 1.0)
+        assert box.stop() == 0
 
 
 def test_the_training_image_has_its_tools(training: Image) -> None:

@@ -27,7 +27,7 @@ TWO = (Variation("control", False), Variation("new", {"colour": "red", "size": [
 
 def experiment(**fields: Any) -> ExperimentSpec:
     """Return an experiment of a name of its own, with two variations unless said otherwise."""
-    given: dict[str, Any] = {"key": f"experiment-{next(_numbers)}", "version": 1, "variations": TWO}
+    given: dict[str, Any] = {"key": f"assigned-{next(_numbers)}", "version": 1, "variations": TWO}
     return ExperimentSpec(**(given | fields))
 
 

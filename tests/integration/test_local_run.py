@@ -222,7 +222,7 @@ def test_the_examples_of_events_by_hand_work(local: Run) -> None:
 
 def test_the_learner_takes_the_sweep(local: Run) -> None:
     """The event of the schedule, which no trigger carries, is one that the learner takes."""
-    [sweep, _] = read_schedules()
+    [_, sweep, _] = read_schedules()
     event = ping(sweep)
     assert local.call("POST", "/functions/learn/", json.loads(event.data), event.headers())[0] == 204
 
@@ -230,7 +230,7 @@ def test_the_learner_takes_the_sweep(local: Run) -> None:
 def test_one_address_serves_every_function(local: Run) -> None:
     """The index names the functions, each is ready, and one document describes all routes."""
     _, index = local.call("GET", "/")
-    assert set(index["functions"]) == {"recommend", "assignment", "feedback", "control", "learn"}
+    assert set(index["functions"]) == {"recommend", "assignment", "feedback", "control", "analyse", "learn"}
     for name in index["functions"]:
         assert local.call("GET", f"/functions/{name}/health/ready")[0] == 200
     assert local.call("GET", "/health/ready")[0] == 200
@@ -302,7 +302,7 @@ def test_a_training_that_cannot_be_is_not_tried_again(local: Run) -> None:
 
 def test_the_nightly_training_is_taken(local: Run) -> None:
     """The event of the schedule is a training of every policy."""
-    [_, training] = read_schedules()
+    [_, _, training] = read_schedules()
     event = ping(training)
     done = local.jobs("done")
     path = f"/{training.subscriber}/"
@@ -310,6 +310,20 @@ def test_the_nightly_training_is_taken(local: Run) -> None:
     assert wait_until(lambda: local.has_jobs("done", done + 1))
     lines = [json.loads(line) for line in (local.data / "train.log").read_text().splitlines()]
     assert "demo" in [line["policy"] for line in lines if line["message"] == "refitted"]
+
+
+def test_the_hourly_analysis_is_taken(local: Run) -> None:
+    """The event of the schedule is an analysis of every running experiment, which keeps a point of its course."""
+    body = {
+        "variations": [{"key": "off"}, {"key": "on"}],
+        "analysis": {"metrics": [{"name": "clicks", "event": "click"}]},
+    }
+    assert local.call("PUT", "/v1/experiments/hourly", body)[0] == 201
+    [analysis, _, _] = read_schedules()
+    event = ping(analysis)
+    assert local.call("POST", f"/functions/{analysis.subscriber}/", json.loads(event.data), event.headers())[0] == 204
+    status, shown = local.call("GET", "/v1/experiments/hourly/results")
+    assert (status, shown["verdict"], len(shown["course"])) == (200, "keep_running", 1)
 
 
 def test_what_ends_by_itself_is_started_again(local: Run) -> None:

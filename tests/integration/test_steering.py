@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -47,6 +48,8 @@ def test_a_steered_bandit_gives_up_what_spoils_the_rest(servers: LocalServers, k
         actions, propensities = recomputed(stage, answer["decision_id"])
         assert [item["action"] for item in answer["items"]] == actions
         assert [item["propensity"] for item in answer["items"]] == pytest.approx(propensities, abs=1e-9)
+        await asyncio.sleep(1.1)  # all that was decided here is closed now, and the sweep has nothing to learn
+        await stage.learn(policy)
         published = await stage.published(policy)
         await stage.redis.flushall()
         await stage.learn()
@@ -67,13 +70,14 @@ def test_a_steered_bandit_learns_from_its_own_sessions(servers: LocalServers) ->
 
     async def play(stage: Stage) -> None:
         policy = await stage.policy(
-            **STEERED | {"steering": {"weight": 2.0, "minimum_visits": 2}, "exploration_floor": 0.3}
+            **STEERED
+            | {"steering": {"weight": 2.0, "minimum_visits": 2}, "exploration_floor": 0.3, "session_timeout_s": 5}
         )
         for number in range(20):
             await session(stage, policy, f"session-{number}")
         await stage.learn(policy)
         assert (await models(stage, policy))[0] is None
-        time.sleep(2.1)  # noqa: ASYNC251 - nothing else runs meanwhile
+        time.sleep(5.1)  # noqa: ASYNC251 - nothing else runs meanwhile
         await stage.learn(policy)
         learned = values((await models(stage, policy))[0], "start")
         assert sum(samples for _, samples in learned.values()) == 20

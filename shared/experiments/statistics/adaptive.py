@@ -11,11 +11,13 @@ that was known before it was drawn:
     h_t(w) = √e_t(w),      μ̂(w) = Σ h_t(w) Γ_t(w) / Σ h_t(w),      ψ_t(w) = h_t(w) (Γ_t(w) - μ̂(w)) / Σ h_t(w)
     difference  μ̂(w) - μ̂(c),      se² = Σ (ψ_t(w) - ψ_t(c))²,  and at least  n s²(w) / (Σ h_t(w))² + n s²(c) / (Σ h_t(c))²
 
-Then h_t (Γ_t - μ) are martingale differences of one variance, up to what m_t errs, and the estimates are normal around μ even where the propensities never settle. These are the constant
-allocation rates of Hadad et al.; their two-point rates are the same where the exploration floor is constant, as it is here. The lower bound of the error, with the rewards' variances s², is what
+Then h_t (Γ_t - μ) are martingale differences of one variance, up to what m_t errs, and each mean's studentised error is normal even where the propensities never settle;
+that of a difference is where the ratio of both Σ h_t settles, and nearly so else (`docs/experiment-decisions.md` has what simulations say). These are the constant allocation rates of Hadad et al.; their
+two-point rates are the same where the exploration floor is constant, as it is here. The lower bound of the error, with the rewards' variances s², is what
 it is on average: the squares of few scores that are large and rare are often too small.
 
-`sequential` may be looked at after every row: both martingales together are a Brownian motion in the plane, for whose every direction the normal mixture over both coordinates holds at all rows n at once,
+`sequential` may be looked at after every row: both martingales together are a Brownian motion in the plane, for whose every direction, wherever the
+bandit turns it, the normal mixture over both coordinates holds at all rows n at once,
 
     |θ̂ - θ|  <=  c_n se,      c_n² = 2 (n rho² + 1) / (n rho²) · log((n rho² + 1) / alpha),      rho² = x / design_rows with x = log(1 + x) + log(1/alpha)
 

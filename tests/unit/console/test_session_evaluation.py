@@ -12,6 +12,7 @@ import pytest
 from functions.console import session_log
 from functions.console.decided_items import DecidedItem
 from functions.console.evaluation_report import Judged, Report, figures
+from functions.console.evaluation_table import show
 from functions.console.failure import ConsoleFailure
 from shared.vocabulary import Estimate, PolicySpec
 from tests.unit.console.session_logs import APART_S, STEP_S, logged, logging_policy, reported, uniform, worth
@@ -208,7 +209,7 @@ def test_beginnings_of_sessions() -> None:
     )
 
 
-def test_long_sessions_are_doubted_by_name() -> None:
+def test_long_sessions_are_doubted_by_name(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """In sessions of 30 decisions weights multiply until nothing is left of them, and the doubts say from where on."""
     world = bait(steps=30, leaves=0.0)
     report = reported(logging_policy(world), logged(world, 300, 10), [BANDIT])
@@ -217,6 +218,15 @@ def test_long_sessions_are_doubted_by_name() -> None:
     assert "weights multiply from choice to choice: after" in warnings
     assert "300 rows count as" in warnings
     assert judged.estimate.effective_sample_size < 30
+    monkeypatch.setenv("COLUMNS", "200")
+    show(report, whole=False)
+    shown = capsys.readouterr().out
+    assert "reward of a session" in shown
+    assert "doubtful" in shown
+    assert (
+        f"{BANDIT}: fitted-Q evaluation, as right as the state says all that matters, has {judged.estimates[-1].value:.5f}"
+        in shown
+    )
     cut = reported(logging_policy(world), logged(world, 300, 10), [BANDIT], horizon=1)
     assert not any("multiply" in warning for warning in cut.judged[0].estimate.warnings)
 

@@ -48,3 +48,14 @@ def test_places_lie_in_their_range(seed: str, value: str, version: int) -> None:
         assert where is not None
         assert 0 <= where < 1
         assert round(where * steps) / steps == where
+
+
+def test_the_first_version_ties_similar_seeds() -> None:
+    """Why the second is the default: of 1,000 differences between places only 8 occur, under seeds whose last letter differs."""
+    differences = {version: set[int]() for version in (1, 2)}
+    for number in range(20_000):
+        for version, found in differences.items():
+            one, other = (place(seed, f"user{number}@example.com", version) or 0.0 for seed in ("exp1", "exp2"))
+            found.add(round((one - other) % 1 * 10_000) % 10_000)
+    assert len(differences[1]) == 8
+    assert len(differences[2]) > 5_000

@@ -304,7 +304,7 @@ def experiments(draw: st.DrawFn) -> tuple[AnalysisPlan, dict[str, dict[str, Effe
     return plan, effects, facts
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(experiments(), st.permutations(METRICS), st.permutations(VARIATIONS))
 def test_order_decides_nothing(
     experiment: tuple[AnalysisPlan, Mapping[str, Mapping[str, Effect]], Facts],
@@ -326,7 +326,7 @@ def test_order_decides_nothing(
     assert sorted(found.reasons) == sorted(known.reasons)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(experiments())
 def test_a_mirror_changes_nothing(experiment: tuple[AnalysisPlan, Mapping[str, Mapping[str, Effect]], Facts]) -> None:
     """Effects and goals that all point the other way give the same verdict."""
@@ -343,7 +343,7 @@ def test_a_mirror_changes_nothing(experiment: tuple[AnalysisPlan, Mapping[str, M
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(experiments())
 def test_nothing_ships_while_anything_is_open(
     experiment: tuple[AnalysisPlan, Mapping[str, Mapping[str, Effect]], Facts],

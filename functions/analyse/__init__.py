@@ -1,0 +1,1 @@
+"""The function `analyse`: what experiments show, and what follows from it."""
