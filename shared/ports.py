@@ -78,8 +78,14 @@ class Recorded(NamedTuple):
 class ExposureJournal(Protocol):
     """Where exposures go before they are archived."""
 
-    async def record(self, exposures: Sequence[Exposure]) -> Recorded:
-        """Return once the journal holds the exposures, or with `held` False where it will only later, if at all."""
+    def holds(self, key: str) -> bool:
+        """Tell whether an exposure of this key is in the journal, and this process knows it."""
+
+    async def record(self, exposures: Sequence[tuple[str, Exposure]]) -> Recorded:
+        """Return once the journal holds the exposures, or with `held` False where it will only later, if at all.
+
+        Each comes with its key: what has the same one is the same exposure.
+        """
 
 
 class Stickies(Protocol):

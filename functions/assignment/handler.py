@@ -12,7 +12,7 @@ from time import perf_counter
 
 import msgspec
 
-from functions.assignment.unit import Outlook, Shown, Unit, exposure_of, hashed, meant, sticking
+from functions.assignment.unit import Outlook, Shown, Unit, exposure_key, exposure_of, hashed, meant, sticking
 from shared.edge.assignment_contracts import (
     AssignmentAnswer,
     AssignmentOut,
@@ -23,6 +23,7 @@ from shared.edge.assignment_contracts import (
 from shared.edge.decoding import Bounds
 from shared.errors import InvalidInput, KnudgeError, NoCatalogue
 from shared.experiments.assigning import Assignment, Catalogue, Evaluation, Kept
+from shared.experiments.assignment import NO_PREVIEW, Asked
 from shared.experiments.experiment import USER_ID, Json
 from shared.experiments.exposure import Exposure, StickyAssignment
 from shared.identity import SEAL
@@ -34,6 +35,8 @@ from shared.vocabulary import Caller
 CLOCK_SKEW_S = 60.0
 """How far a caller's clock may run ahead."""
 _DAY_S = 86_400.0
+Row = tuple[str, Exposure]
+_NOTHING: Kept = {}
 _SEALED = "a sealed name can be assigned nothing: only its pseudonym is known"
 
 
@@ -86,10 +89,13 @@ class Assigner:
         if keys is None:
             keys = outlook.offered
         unit = Unit(self._key, request.attributes, request.user_id)
-        sticky, degraded = await self._sticky(outlook, unit, keys)
-        assignments = [catalogue.assign(key, unit.attributes, unit.pseudonym_of, sticky) for key in keys]
+        sticky, degraded = await self._sticky(outlook, unit, keys) if outlook.sticky else (_NOTHING, False)
+        asked = Asked(unit.attributes, unit.pseudonym_of, sticky, NO_PREVIEW, {}, [])
+        assignments = [catalogue.assigned(key, asked) for key in keys]
         shown = Shown(self._clock(), self._revision, caller.name) if expose else None
-        degraded |= not await self._follow_up(outlook, unit, assignments, None if degraded else sticky, shown)
+        rows, kept = self._consequences(outlook, unit, assignments, None if degraded else sticky, shown)
+        if kept or rows:
+            degraded |= not await self._settle(rows, kept)
         answers = [
             AssignmentOut(each.experiment, each.variation, each.value, each.in_experiment, each.reason)
             for each in assignments
@@ -108,11 +114,13 @@ class Assigner:
         catalogue = outlook.catalogue
         keys = [key] if key is not None else outlook.evaluated
         unit = Unit(self._key, attributes, user_id)
-        sticky, degraded = await self._sticky(outlook, unit, keys)
+        sticky, degraded = await self._sticky(outlook, unit, keys) if outlook.sticky else (_NOTHING, False)
         evaluations = [catalogue.evaluate(each, unit.attributes, unit.pseudonym_of, sticky) for each in keys]
         assignments = [assignment for each in evaluations for assignment in each.assignments]
         shown = Shown(self._clock(), self._revision, caller.name) if key is not None else None
-        degraded |= not await self._follow_up(outlook, unit, assignments, None if degraded else sticky, shown)
+        rows, kept = self._consequences(outlook, unit, assignments, None if degraded else sticky, shown)
+        if kept or rows:
+            degraded |= not await self._settle(rows, kept)
         self._observe(assignments, started, degraded=degraded)
         return Evaluated(catalogue, evaluations, degraded)
 
@@ -133,8 +141,8 @@ class Assigner:
             except KnudgeError as error:
                 error.field = place.format(at) + (error.field or "")
                 raise
-        rows: list[Exposure] = []
-        own: list[int] = []  # which of the rows are those that were sent; the others are of their holdouts
+        rows: list[Row] = []
+        own: list[str] = []  # the exposures that were sent; further ones are to their holdouts
         degraded = False
         for each, caller in zip(exposures, callers, strict=True):
             unit = Unit(self._key, each.attributes, each.user_id)
@@ -143,16 +151,14 @@ class Assigner:
             exposed_at = now if each.occurred_at is None else each.occurred_at.timestamp()
             shown = Shown(exposed_at, self._revision, caller.name)
             if assignment.in_experiment:
-                own.append(len(rows))
-            kept: list[StickyAssignment] = []
-            for one in meant(outlook, unit, assignment, sticky):
-                kept += sticking(unit, one)
-                if one.in_experiment:
-                    rows.append(exposure_of(outlook, unit, one, shown))
+                own.append(exposure_key(assignment))
+            further, kept = self._consequences(outlook, unit, [assignment], None if lacks else sticky, shown)
+            rows += further
             degraded |= lacks or not await self._keep(kept)
         recorded = await self._journalled(rows)
-        new = sum(recorded.new[at] for at in own)
-        return ExposureAnswer(new, len(own) - new, len(exposures) - len(own), degraded or not recorded.held)
+        new = {key for (key, _), is_new in zip(rows, recorded.new, strict=True) if is_new}
+        accepted = len(new.intersection(own))
+        return ExposureAnswer(accepted, len(own) - accepted, len(exposures) - len(own), degraded or not recorded.held)
 
     async def _sticky(self, outlook: Outlook, unit: Unit, keys: Iterable[str]) -> tuple[Kept, bool]:
         """Return what sticks to a unit, and whether that is not to be had though it matters."""
@@ -165,23 +171,29 @@ class Assigner:
             return {}, True
         return found, False
 
-    async def _follow_up(
+    def _consequences(
         self, outlook: Outlook, unit: Unit, assignments: Sequence[Assignment], sticky: Kept | None, shown: Shown | None
-    ) -> bool:
-        """Keep what is to stick, and record what was shown; return whether all of it is held.
+    ) -> tuple[list[Row], list[StickyAssignment]]:
+        """Return the exposures that are not in the journal yet, and what is to stick.
 
         `sticky`: None where it was not to be had: nothing is kept then, lest it replace what sticks.
         """
-        rows: list[Exposure] = []
+        rows: list[Row] = []
         kept: list[StickyAssignment] = []
         for assignment in assignments:
-            for each in meant(outlook, unit, assignment, sticky or {}):
+            for each in meant(outlook, unit, assignment, sticky or _NOTHING):
                 if shown is not None and each.in_experiment:
-                    rows.append(exposure_of(outlook, unit, each, shown))
+                    key = exposure_key(each)
+                    if not self._journal.holds(key):
+                        rows.append((key, exposure_of(outlook, unit, each, shown)))
                 if sticky is not None and each.kept is not None:
                     kept += sticking(unit, each)
+        return rows, kept
+
+    async def _settle(self, rows: list[Row], kept: list[StickyAssignment]) -> bool:
+        """Keep what is to stick, and record what was shown; return whether all of it is held."""
         if not kept:
-            return not rows or (await self._journalled(rows)).held
+            return (await self._journalled(rows)).held
         stuck, recorded = await asyncio.gather(self._keep(kept), self._journalled(rows))
         return stuck and recorded.held
 
@@ -192,13 +204,13 @@ class Assigner:
         self._wakes.exposures_due()
         return held
 
-    async def _journalled(self, rows: list[Exposure]) -> Recorded:
+    async def _journalled(self, rows: list[Row]) -> Recorded:
         recorded = await self._journal.record(rows)
-        for row, is_new in zip(rows, recorded.new, strict=True):
-            if is_new:
-                self._metrics.expose(row.experiment, row.variation)
         if any(recorded.new):
             self._wakes.exposures_due()
+            for (_, exposure), is_new in zip(rows, recorded.new, strict=True):
+                if is_new:
+                    self._metrics.expose(exposure.experiment, exposure.variation)
         return recorded
 
     def _outlook_now(self) -> Outlook:
@@ -223,7 +235,7 @@ class Assigner:
             raise InvalidInput(_SEALED, field=name)
         self._bounds.attributes(attributes, field)
         for attribute, value in attributes.items():
-            if isinstance(value, str) and value.startswith(SEAL):
+            if type(value) is str and value.startswith(SEAL):
                 raise InvalidInput(_SEALED, field=f"{field}.{attribute}")
         _refuse_other_user(user_id, name, attributes, field)
 

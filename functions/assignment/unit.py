@@ -83,15 +83,29 @@ class Shown(msgspec.Struct, frozen=True):
     actor: str
 
 
+def exposure_key(assignment: Assignment) -> str:
+    """Return what tells an exposure from others in the memory of a process, where it costs less than a pseudonym."""
+    return "\0".join(
+        (
+            assignment.experiment,
+            str(assignment.phase),
+            assignment.variation or "",
+            assignment.hash_attribute,
+            assignment.hash_value,
+        )
+    )
+
+
 def exposure_of(outlook: Outlook, unit: Unit, assignment: Assignment, shown: Shown) -> Exposure:
     """Return the exposure to the variation of an assignment."""
     looks = outlook.looks[assignment.experiment]
+    name = unit.pseudonym_of(assignment.hash_attribute, assignment.hash_value)
     return Exposure(
         assignment.experiment,
         assignment.phase,
         assignment.variation or "",
-        unit.pseudonym_of(assignment.hash_attribute, assignment.hash_value),
-        unit.user,
+        name,
+        name if assignment.hash_attribute == USER_ID else unit.user,
         shown.exposed_at,
         _storable(kept_of(looks, unit.attributes)) if looks else {},
         None,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from shared.experiments.assignment import Asked, Assignment, Evaluation, Kept, Preview, Reason, Source
+from shared.experiments.assignment import NO_PREVIEW, Asked, Assignment, Evaluation, Kept, Preview, Reason, Source
 from shared.experiments.compiled import CompiledExperiment, Draw, hash_value_of
 from shared.experiments.evaluating import CompiledFlag, evaluate_flag
 from shared.experiments.experiment import ExperimentSpec, Json
@@ -21,7 +21,6 @@ from shared.experiments.operators import Groups
 
 __all__ = ["Assignment", "Catalogue", "Evaluation", "Kept", "Preview", "PublishedCatalogue"]
 
-_NO_PREVIEW = Preview()
 _DEEPEST = 50
 """How many prerequisites may need one another; one more counts as a circle."""
 _MOST_CIRCLES = 1000
@@ -95,7 +94,7 @@ class Catalogue:
         attributes: Mapping[str, Json],
         pseudonym_of: Callable[[str, str], str],
         sticky: Kept | None = None,
-        preview: Preview = _NO_PREVIEW,
+        preview: Preview = NO_PREVIEW,
     ) -> Assignment:
         """Return what a unit gets of one experiment; the reason is `unknown` where there is none of that key.
 
@@ -110,7 +109,7 @@ class Catalogue:
         attributes: Mapping[str, Json],
         pseudonym_of: Callable[[str, str], str],
         sticky: Kept | None = None,
-        preview: Preview = _NO_PREVIEW,
+        preview: Preview = NO_PREVIEW,
     ) -> Evaluation:
         """Return what a unit gets of a flag or of an experiment, arguments as of `assign`; an unknown one gives null."""
         return self.evaluated(key, Asked(attributes, pseudonym_of, sticky or {}, preview, {}, []))
@@ -156,6 +155,12 @@ class Catalogue:
         draw = experiment.draw(unit.value, asked.attributes, _kept(experiment, asked))
         if draw.variation is None:
             return _outside(experiment, unit, draw.reason, draw.place)
+        if experiment.independent and asked.preview is NO_PREVIEW:
+            spec, variation = experiment.spec, draw.variation
+            value = experiment.value_of[variation]
+            return Assignment(
+                key, spec.phase, variation, value, True, draw.reason, unit.attribute, unit.value, draw.place
+            )
         return self._admitted(experiment, unit, draw.variation, draw, asked)
 
     def _admitted(

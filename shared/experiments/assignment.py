@@ -82,6 +82,10 @@ class Preview(NamedTuple):
     alone: bool = False
 
 
+NO_PREVIEW = Preview()
+"""Of everybody who is no tester."""
+
+
 class Asked(NamedTuple):
     """Who asks, and what was found out on the way.
 

@@ -31,7 +31,7 @@ class CompiledExperiment:
 
     `spec`: as it was written. `value_of`: variation -> value. `default`: the key of the variation whose value is served to
     whoever is not in it. `active`: whether it assigns anybody. `sticky_key`: under which a unit's variation is kept;
-    `blocked`: the keys under which an earlier one keeps a unit out. `prerequisites`: each with its compiled condition.
+    `independent`: nothing but itself says who is in it. `blocked`: the keys under which an earlier one keeps a unit out. `prerequisites`: each with its compiled condition.
     """
 
     def __init__(self, spec: ExperimentSpec, groups: Groups) -> None:
@@ -53,6 +53,7 @@ class CompiledExperiment:
         self.sticky_key = f"{spec.key}__{spec.bucket_version}"
         self.blocked = tuple(f"{spec.key}__{version}" for version in range(spec.minimum_bucket_version))
         self.place = placing(spec.effective_seed, spec.hash_version)
+        self.independent = spec.holdout is None and not spec.prerequisites and not spec.sticky
         self._lets_in = [filtering(part) for part in spec.filters]
 
     def draw(self, hash_value: str, attributes: Attributes, kept: Mapping[str, str]) -> Draw:

@@ -44,16 +44,25 @@ class ExposureWriter(BlockWriter):
         self._old: dict[str, Block] = {}
         self._turns_at = 0.0
 
-    async def record(self, exposures: Sequence[Exposure]) -> Recorded:
-        """Return once Redis holds the exposures; after `wait_s`, or at once while Redis is away, with `held` False."""
+    def holds(self, key: str) -> bool:
+        """Tell whether Redis holds an exposure that this process remembers."""
+        if self._turns_at < asyncio.get_running_loop().time():
+            self._turn()
+        block = self._young.get(key) or self._old.get(key)
+        return block is not None and block.landed
+
+    async def record(self, exposures: Sequence[tuple[str, Exposure]]) -> Recorded:
+        """Return once Redis holds the exposures; after `wait_s`, or at once while Redis is away, with `held` False.
+
+        Each comes with its key: what has the same one is the same exposure.
+        """
         if len(self._young) >= self._most or self._turns_at < asyncio.get_running_loop().time():
             self._turn()
         young, old = self._young, self._old
         new: list[bool] = []
         held = True
         waiting: list[Block] = []
-        for exposure in exposures:
-            key = f"{exposure.experiment}\0{exposure.phase}\0{exposure.variation}\0{exposure.unit}"
+        for key, exposure in exposures:
             block = young.get(key) or old.get(key)
             is_new = block is None
             if block is None:

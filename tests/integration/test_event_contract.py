@@ -25,7 +25,6 @@ from functions.local.servers import LocalServers
 from shared.edge.function import Function
 from shared.edge.hosting import load
 from shared.events import types
-from shared.experiments.experiment import ExperimentSpec, Variation
 from tests.hosted import Hosted
 from tests.stage import Stage, run
 
@@ -136,6 +135,11 @@ EXAMPLES: dict[tuple[str, str], Example] = {
         lambda world: [*NO_OBJECT, {"policy": 7}, {"policy": "nobody"}, {"policy": world.policy, "unheard": 1}],
     ),
     ("train", types.PING): Example(lambda _: {}),
+    ("analyse", types.ANALYSIS_DUE): Example(
+        lambda world: {"experiment": world.experiment},
+        lambda _: [*NO_OBJECT, {"experiment": 7}, {"experiment": "nobody"}, {"unheard": 1}],
+    ),
+    ("analyse", types.PING): Example(lambda _: {}),
 }
 
 
@@ -268,7 +272,10 @@ def world(servers: LocalServers) -> World:
     async def write(stage: Stage) -> None:
         made.append(await stage.policy("contract"))
         made.append((await stage.recommend("contract"))["decision_id"])
-        await stage.publish(ExperimentSpec("contract", 1, (Variation("control"), Variation("new", True))))
+        written = {"variations": [{"key": "control"}, {"key": "new", "value": True}]}
+        answer = await stage.call("control", "PUT", "/v1/experiments/contract", written)
+        assert answer.status in {200, 201}, answer
+        await stage.assigning("contract")
 
     run(servers, write)
     return World(*made)

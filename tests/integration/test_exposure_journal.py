@@ -16,9 +16,11 @@ from shared.storage.redis_drain import read_exposures, trim_exposures
 from shared.storage.redis_exposures import ExposureWriter
 
 
-def exposure(unit: str, variation: str = "a") -> Exposure:
-    """Return an exposure to an experiment."""
-    return Exposure("e", 1, variation, unit, unit, 1.5, {"country": "DE", "tags": ["x"]}, None, "local", "anonymous")
+def exposure(unit: str, variation: str = "a") -> tuple[str, Exposure]:
+    """Return an exposure to an experiment, with its key."""
+    return unit + variation, Exposure(
+        "e", 1, variation, unit, unit, 1.5, {"country": "DE", "tags": ["x"]}, None, "local", "anonymous"
+    )
 
 
 def writer(client: Any, **changes: Any) -> tuple[ExposureWriter, Metrics]:
@@ -40,7 +42,7 @@ def test_an_exposure_is_written_once_and_read_in_order(own_redis: RedisServer) -
         recorded = await written.record([exposure("u"), exposure("u", "b"), exposure("v")])
         assert (recorded.new, recorded.held) == ([False, True, True], True)
         found = await read_exposures(client, 100)
-        assert found.exposures == [exposure("u"), exposure("u", "b"), exposure("v")]
+        assert found.exposures == [exposure("u")[1], exposure("u", "b")[1], exposure("v")[1]]
         assert found.last is not None
         assert not found.more
         await trim_exposures(client, found.last)

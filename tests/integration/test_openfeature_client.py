@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import pytest
 from openfeature import api
@@ -103,6 +107,24 @@ def test_the_client_understands_every_error(client: OpenFeatureClient) -> None:
         (client.get_string_details("int", "mine", GERMAN), ErrorCode.TYPE_MISMATCH),
     ):
         assert (details.value, details.reason, details.error_code) == ("mine", Reason.ERROR, code), details
+
+
+def test_what_is_not_sent_again_keeps_the_connection(client: OpenFeatureClient) -> None:
+    """A 304 has no body and no length, and the next answer on its connection is read as it should be."""
+    provider = client.provider
+    assert isinstance(provider, OFREPProvider)
+    asked = {"context": {"targetingKey": "ada"}}
+    with closing(HTTPConnection(urlsplit(provider.base_url).netloc, timeout=10)) as connection:
+        tag = ""
+        for status in (200, 304, 304, 200):
+            held = tag if status == 304 else "other"
+            connection.request("POST", "/ofrep/v1/evaluate/flags", json.dumps(asked), {"if-none-match": held})
+            answer = connection.getresponse()
+            body = answer.read()
+            assert answer.status == status
+            assert (answer.headers["content-length"] is None) == (status == 304)
+            assert bool(body) == (status == 200)
+            tag = answer.headers["etag"]
 
 
 def test_the_client_takes_its_defaults_without_a_catalogue(own_servers: LocalServers) -> None:

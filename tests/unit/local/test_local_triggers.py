@@ -47,19 +47,20 @@ def test_every_event_that_functions_take_has_a_trigger() -> None:
         "dev.knudge.feedback.given.v1": "feedback",
         "dev.knudge.decision.logged.v1": "feedback",
         "dev.knudge.learning.due.v1": "learn",
+        "dev.knudge.analysis.due.v1": "analyse",
         "dev.knudge.training.requested.v1": "jobsinks/train",
     }
 
 
 def test_the_sweep_comes_every_ten_minutes() -> None:
     """The learner is swept every ten minutes, with an empty object."""
-    [sweep, _] = read_schedules()
+    [sweep] = [each for each in read_schedules() if each.subscriber == "learn"]
     assert (sweep.cron, sweep.data, sweep.subscriber) == ("*/10 * * * *", b"{}", "learn")
 
 
 def test_the_training_comes_every_night() -> None:
     """Every policy is trained once a day, through the JobSink."""
-    [_, training] = read_schedules()
+    [training] = [each for each in read_schedules() if each.subscriber == "jobsinks/train"]
     assert (training.name, training.data, training.subscriber) == ("training", b"{}", "jobsinks/train")
     minute, hour, *rest = training.cron.split()
     assert minute.isdigit()
