@@ -13,8 +13,11 @@ import psycopg
 from shared.experiments.experiment import ExperimentSpec, Variation
 from shared.experiments.plan import AnalysisPlan
 from shared.identity import RANDOM_BITS, decision_id, policy_key
+from shared.vocabulary import Action, PolicySpec, RewardRule
 
 HOUR_S, DAY_S = 3_600.0, 86_400.0
+POLICY = "world"
+"""Whose decisions they are."""
 _numbers = itertools.count(1)
 
 
@@ -34,6 +37,15 @@ class World:
         """Connect to a migrated database."""
         self._connection = psycopg.connect(database_url, autocommit=True)
         self._weeks: set[int] = set()
+        policy = PolicySpec(POLICY, 1, "thompson", actions=(Action("a"),), reward={"click": RewardRule()})
+        self._connection.execute(
+            "insert into policies (name, policy_key, active_version) values (%s, %s, 1) on conflict do nothing",
+            [POLICY, policy_key(POLICY)],
+        )
+        self._connection.execute(
+            "insert into policy_versions (policy, version, spec, actor) values (%s, 1, %s, 'tests') on conflict do nothing",
+            [POLICY, msgspec.json.encode(policy).decode()],
+        )
 
     def __enter__(self) -> Self:
         """Use it as a context."""
@@ -107,7 +119,7 @@ class World:
     ) -> str:
         """Make a decision for a user, within an experiment: (experiment, variation, unit). Return its id."""
         self._ensure(at)
-        made = decision_id(policy_key("world"), round(at * 1e6), next(_numbers) % (1 << RANDOM_BITS), several=False)
+        made = decision_id(policy_key(POLICY), round(at * 1e6), next(_numbers) % (1 << RANDOM_BITS), several=False)
         experiment = None
         if within is not None:
             of, variation, unit = within
@@ -117,8 +129,8 @@ class World:
         self._connection.execute(
             "insert into decisions (decided_at, decision_id, policy, policy_version, snapshot_version, actions, propensities, "
             "context, user_pseudonym, deferred, degraded, origin, revision, actor, experiment) "
-            "values (to_timestamp(%s), %s, 'world', 1, 1, array['a'], array[0.5], '{}', %s, %s, false, 'served', 'r', 'tests', %s)",
-            [at, made, user, deferred, experiment],
+            "values (to_timestamp(%s), %s, %s, 1, 1, array['a'], array[0.5], '{}', %s, %s, false, 'served', 'r', 'tests', %s)",
+            [at, made, POLICY, user, deferred, experiment],
         )
         return made
 

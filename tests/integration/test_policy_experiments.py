@@ -38,6 +38,11 @@ async def splitting(stage: Stage, **body: Any) -> tuple[str, str, str]:
     variations = [{"key": "as-it-is"}, {"key": "greedy", "value": {"policy": second}}]
     made = await written(stage, policy=first, **{"variations": variations, **body})
     await held(stage, made["key"])
+    snapshots = (await recommend_door.start())._snapshots
+    async with asyncio.timeout(10):  # on a busy machine a look at Redis may be given up
+        for policy in (first, second):
+            while await snapshots.find(policy) is None:
+                await asyncio.sleep(0.05)
     return made["key"], first, second
 
 
