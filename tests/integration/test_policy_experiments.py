@@ -39,10 +39,11 @@ async def splitting(stage: Stage, **body: Any) -> tuple[str, str, str]:
     made = await written(stage, policy=first, **{"variations": variations, **body})
     await held(stage, made["key"])
     snapshots = (await recommend_door.start())._snapshots
-    async with asyncio.timeout(10):  # on a busy machine a look at Redis may be given up
-        for policy in (first, second):
-            while await snapshots.find(policy) is None:
-                await asyncio.sleep(0.05)
+    for policy in (first, second):
+        for _ in range(100):  # on a busy machine a look at Redis may be given up
+            if await snapshots.find(policy) is not None:
+                break
+            await asyncio.sleep(0.05)
     return made["key"], first, second
 
 
