@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter, OrderedDict
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from functions.console.moment import add_span, span
 
 if TYPE_CHECKING:
-    from shared.policies.choosing import Chooser
     from shared.storage.postgres_log import DecisionLog
     from shared.vocabulary import Decision
 
 DIFFERS = 1
-_SNAPSHOTS = 64
 _NAMED = 20
 
 
@@ -68,9 +66,10 @@ class Audit:
 
     def __init__(self, log: DecisionLog, key: bytes) -> None:
         """Take snapshots from `log`; draw by `key`."""
-        self._log = log
+        from functions.console.choosers import Choosers
+
         self._key = key
-        self._choosers: OrderedDict[tuple[str, int], Chooser | None] = OrderedDict()
+        self._choosers = Choosers(log)
         self.by_kind: dict[str, Counter[str]] = {}
         self.different: list[tuple[str, str]] = []
 
@@ -82,9 +81,9 @@ class Audit:
         if decision.origin == "logged":
             self._count("logged", "not recomputable")
             return
-        own = self._chooser(decision.policy, decision.snapshot_version)
+        own = self._choosers.of(decision.policy, decision.snapshot_version)
         decider = None if own is None else decider_of(own.snapshot, decision)
-        chooser = None if decider is None else self._chooser(decider.policy, decider.snapshot_version)
+        chooser = None if decider is None else self._choosers.of(decider.policy, decider.snapshot_version)
         if own is None or chooser is None or decider is None:
             self._count("snapshot gone", "not recomputable")
             return
@@ -108,19 +107,6 @@ class Audit:
 
     def _count(self, kind: str, outcome: str) -> None:
         self.by_kind.setdefault(kind, Counter())[outcome] += 1
-
-    def _chooser(self, policy: str, version: int) -> Chooser | None:
-        """Return a snapshot, compiled; the last ones used are kept."""
-        from shared.policies.choosing import Chooser
-
-        key = (policy, version)
-        if key not in self._choosers:
-            snapshot = self._log.snapshot(policy, version)
-            self._choosers[key] = None if snapshot is None else Chooser(snapshot)
-            if len(self._choosers) > _SNAPSHOTS:
-                self._choosers.popitem(last=False)
-        self._choosers.move_to_end(key)
-        return self._choosers[key]
 
 
 def _say(audit: Audit) -> None:

@@ -1,6 +1,7 @@
 """`knudge experiment`: the experiments that there are, what one shows, and how many units one takes.
 
-`list` asks `control`, `report` asks `analyse`, both behind one URL; `power` asks nobody.
+`list` asks `control`, `report` asks `analyse`, both behind one URL; `power` asks nobody; `actions` reads the
+decisions in PostgreSQL.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from functions.console import experiment_power
+from functions.console import experiment_actions, experiment_power
 
 _RETRY_FOR_S = 10.0
 _ANSWER_S = 300.0
@@ -47,6 +48,7 @@ def add_to(commands: Any, add_url: Callable[[argparse.ArgumentParser], None]) ->
     report.set_defaults(run=_report)
 
     experiment_power.add_to(verbs)
+    experiment_actions.add_to(verbs)
 
 
 def _list(arguments: argparse.Namespace) -> int:
