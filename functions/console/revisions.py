@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -145,21 +149,37 @@ def _rollout(arguments: argparse.Namespace) -> int:
 
 
 def _until_a_verdict(steering: Steering, outcome: Outcome, every_s: float) -> Outcome:
-    """Look again and again; a cluster or a database that is away is waited for, Ctrl-C leaves all as it is."""
+    """Look again and again; a cluster or a database that is away is waited for, Ctrl-C leaves all as it is after the look under way."""
     from knative.revisions.failure import Busy, NoAnswer, WriteConflict
     from knative.revisions.steering import Outcome
 
-    try:
+    with _interruptions() as interrupted:
         while outcome is Outcome.GOING:
-            time.sleep(every_s)
+            if interrupted.wait(every_s):
+                _say("the roll-out stays at this step; the same command goes on with it, `--stop` forgets it")
+                raise KeyboardInterrupt
             try:
                 outcome = steering.go_on()
             except (Busy, NoAnswer, WriteConflict) as error:
                 _say(error.detail)
-    except KeyboardInterrupt:
-        _say("the roll-out stays at this step; the same command goes on with it, `--stop` forgets it")
-        raise
     return outcome
+
+
+@contextmanager
+def _interruptions() -> Iterator[Event]:
+    """Lend what the first Ctrl-C sets, so that it is neither lost in a destructor nor cuts a write in two; the second raises."""
+    interrupted = Event()
+
+    def note(*_: object) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _say(line: str) -> None:
