@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from shared.edge.result_contracts import CoursePoint, ExperimentDecided, Results
+from shared.edge.runs import Runs
 from shared.edge.sink import Sink
 from shared.errors import Unavailable
 from shared.events.types import EXPERIMENT_DECIDED
@@ -64,6 +65,7 @@ class Analyst:
         self._store = ResultsStore(pool)
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._computed: dict[tuple[str, int | None], _Computed] = {}
+        self._runs = Runs[str | None, None](self._run)
 
     async def results(self, key: str, phase: int | None = None) -> Results:
         """Return what an experiment shows, in its newest phase where none is named. Raises `UnknownExperiment`, `Unavailable`."""
@@ -87,7 +89,25 @@ class Analyst:
         return msgspec.structs.replace(results, course=msgspec.convert(course, tuple[CoursePoint, ...]))
 
     async def analyse_all(self) -> None:
-        """Analyse and keep every running experiment; raises what went wrong with the first that failed, after the others."""
+        """Analyse and keep every running experiment; raises what went wrong with the first that failed, after the others.
+
+        Who asks meanwhile is answered by the next analysis, which all of them share; so it is with one experiment.
+        """
+        await self._runs.asked(None)
+
+    async def analyse(self, key: str) -> None:
+        """Analyse an experiment and keep what it shows; tell the sink where the verdict is another than the last one kept.
+
+        Told first and kept then, under a lock and with an id that the last kept analysis determines: where keeping fails, the next
+        analysis tells the same event again, which its recipients drop. A crossed guardrail stops the experiment, where its plan says
+        so, before the analysis is kept. Raises `UnknownExperiment`, `Unavailable`.
+        """
+        await self._runs.asked(key)
+
+    async def _run(self, key: str | None) -> None:
+        await (self._analyse_all() if key is None else self._analyse(key))
+
+    async def _analyse_all(self) -> None:
         failed: list[Exception] = []
         for key in await self._store.running():
             try:
@@ -100,13 +120,7 @@ class Analyst:
         if failed:
             raise failed[0]
 
-    async def analyse(self, key: str) -> None:
-        """Analyse an experiment and keep what it shows; tell the sink where the verdict is another than the last one kept.
-
-        Told first and kept then, under a lock and with an id that the last kept analysis determines: where keeping fails, the next
-        analysis tells the same event again, which its recipients drop. A crossed guardrail stops the experiment, where its plan says
-        so, before the analysis is kept. Raises `UnknownExperiment`, `Unavailable`.
-        """
+    async def _analyse(self, key: str) -> None:
         results, stop = await self._fresh(key, None)
         async with self._store.keeping(key, results.phase) as keeping:
             before = keeping.verdict or UNDECIDED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from time import monotonic
 
-from functions.learn.runs import Runs
+from shared.edge.runs import Runs
 from shared.storage.postgres_connection import Pool, connection
 from shared.storage.postgres_exposures import record
 from shared.storage.redis_connection import Redis

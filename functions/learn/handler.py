@@ -12,8 +12,8 @@ from time import monotonic
 from typing import Any
 
 from functions.learn.exposures import ExposureDrain
-from functions.learn.runs import Runs
 from shared.edge.learning_contracts import LearningDone
+from shared.edge.runs import Runs
 from shared.errors import Unavailable
 from shared.observability.metrics import Metrics
 from shared.ports import Clock

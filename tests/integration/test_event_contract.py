@@ -266,12 +266,13 @@ def check_taken(answer: Answer, example: Example) -> Any:
 
 @pytest.fixture(scope="module")
 def world(servers: LocalServers) -> World:
-    """Make a policy and a decision."""
+    """Make a policy, a decision and an experiment, the only one: a ping has all that there are analysed."""
     made: list[str] = []
 
     async def write(stage: Stage) -> None:
         made.append(await stage.policy("contract"))
         made.append((await stage.recommend("contract"))["decision_id"])
+        stage.sql("truncate experiments cascade")
         written = {"variations": [{"key": "control"}, {"key": "new", "value": True}]}
         answer = await stage.call("control", "PUT", "/v1/experiments/contract", written)
         assert answer.status in {200, 201}, answer

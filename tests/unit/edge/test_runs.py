@@ -7,7 +7,7 @@ from time import monotonic
 
 import pytest
 
-from functions.learn.runs import Runs
+from shared.edge.runs import Runs
 
 
 class Work:
