@@ -12,7 +12,7 @@ from time import perf_counter
 
 import msgspec
 
-from functions.assignment.unit import Outlook, Shown, Unit, exposure_key, exposure_of, hashed, meant, sticking
+from functions.assignment.unit import Outlook, Shown, Unit, exposure_key, exposure_of, meant, sticking
 from shared.edge.assignment_contracts import (
     AssignmentAnswer,
     AssignmentOut,
@@ -24,6 +24,7 @@ from shared.edge.decoding import Bounds
 from shared.errors import InvalidInput, KnudgeError, NoCatalogue
 from shared.experiments.assigning import Assignment, Catalogue, Evaluation, Kept
 from shared.experiments.assignment import NO_PREVIEW, Asked
+from shared.experiments.compiled import hashed
 from shared.experiments.experiment import USER_ID, Json
 from shared.experiments.exposure import Exposure, StickyAssignment
 from shared.identity import SEAL

@@ -9,7 +9,7 @@ import msgspec
 from shared.experiments.assigning import Assignment, Catalogue, Kept
 from shared.experiments.attributes import kept_of, looked_at
 from shared.experiments.compiled import hash_value_of
-from shared.experiments.experiment import USER_ID, ExperimentSpec, Json
+from shared.experiments.experiment import USER_ID, Json
 from shared.experiments.exposure import Exposure, StickyAssignment
 from shared.experiments.sticking import sticky_attributes
 from shared.identity import unit_pseudonym
@@ -128,14 +128,6 @@ def sticking(unit: Unit, assignment: Assignment) -> list[StickyAssignment]:
         return []
     name = unit.pseudonym_of(assignment.hash_attribute, assignment.hash_value)
     return [StickyAssignment(assignment.hash_attribute, name, *assignment.kept)]
-
-
-def hashed(spec: ExperimentSpec, attributes: Mapping[str, Json]) -> tuple[str, str]:
-    """Return the attribute that an experiment splits this unit by, and its value, empty where the unit has none."""
-    value = hash_value_of(attributes, spec.hash_attribute)
-    if not value and spec.sticky and spec.fallback_attribute is not None:
-        return spec.fallback_attribute, hash_value_of(attributes, spec.fallback_attribute)
-    return spec.hash_attribute, value
 
 
 def _storable(attributes: Mapping[str, Json]) -> Context:

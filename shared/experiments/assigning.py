@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
 import msgspec
 
 from shared.experiments.assignment import NO_PREVIEW, Asked, Assignment, Evaluation, Kept, Preview, Reason, Source
-from shared.experiments.compiled import CompiledExperiment, Draw, hash_value_of
+from shared.experiments.compiled import CompiledExperiment, Draw, Hashed, hashed
 from shared.experiments.evaluating import CompiledFlag, evaluate_flag
 from shared.experiments.experiment import ExperimentSpec, Json
 from shared.experiments.flags import FlagSpec
@@ -25,13 +24,6 @@ _DEEPEST = 50
 """How many prerequisites may need one another; one more counts as a circle."""
 _MOST_CIRCLES = 1000
 """How often one request may come upon a circle, before whatever else it needs counts as one."""
-
-
-class _Unit(NamedTuple):
-    """What is hashed: an attribute and its value, empty where a unit lacks it."""
-
-    attribute: str
-    value: str
 
 
 class PublishedCatalogue(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -146,7 +138,7 @@ class Catalogue:
         experiment = self.experiments.get(key)
         if experiment is None:
             return Assignment(key, 0, None, None, False, "unknown")
-        unit = _hashed(experiment, asked.attributes)
+        unit = hashed(experiment.spec, asked.attributes)
         forced = _forced(experiment, unit, asked)
         if forced is not None:
             return _given(experiment, unit, "forced", forced)
@@ -164,7 +156,7 @@ class Catalogue:
         return self._admitted(experiment, unit, draw.variation, draw, asked)
 
     def _admitted(
-        self, experiment: CompiledExperiment, unit: _Unit, variation: str, draw: Draw, asked: Asked
+        self, experiment: CompiledExperiment, unit: Hashed, variation: str, draw: Draw, asked: Asked
     ) -> Assignment:
         """Return what a unit gets that drew a variation: what others say of it comes after what it drew, and costs more."""
         spec = experiment.spec
@@ -184,7 +176,7 @@ class Catalogue:
         value = experiment.value_of[variation]
         return Assignment(spec.key, spec.phase, variation, value, True, draw.reason, *unit, draw.place, holdout, keep)
 
-    def _inactive(self, experiment: CompiledExperiment, unit: _Unit, asked: Asked) -> Assignment:
+    def _inactive(self, experiment: CompiledExperiment, unit: Hashed, asked: Asked) -> Assignment:
         spec = experiment.spec
         if spec.status != "stopped":
             return _outside(experiment, unit, "draft")
@@ -220,18 +212,7 @@ class Catalogue:
         return True
 
 
-def _hashed(experiment: CompiledExperiment, attributes: Mapping[str, Json]) -> _Unit:
-    """Return what is hashed: the fallback attribute's value where a unit lacks the first and what it is assigned sticks."""
-    spec = experiment.spec
-    value = hash_value_of(attributes, spec.hash_attribute)
-    if not value and spec.sticky and spec.fallback_attribute is not None:
-        other = hash_value_of(attributes, spec.fallback_attribute)
-        if other:
-            return _Unit(spec.fallback_attribute, other)
-    return _Unit(spec.hash_attribute, value)
-
-
-def _forced(experiment: CompiledExperiment, unit: _Unit, asked: Asked) -> str | None:
+def _forced(experiment: CompiledExperiment, unit: Hashed, asked: Asked) -> str | None:
     spec = experiment.spec
     if len(experiment.keys) > 1 and spec.key in asked.preview.variations:
         return asked.preview.variations[spec.key]
@@ -253,7 +234,7 @@ def _kept(experiment: CompiledExperiment, asked: Asked) -> Mapping[str, str]:
 
 def _outside(
     experiment: CompiledExperiment,
-    unit: _Unit,
+    unit: Hashed,
     reason: Reason,
     place: float | None = None,
     holdout: tuple[str, int, str] | None = None,
@@ -264,7 +245,7 @@ def _outside(
 
 def _given(
     experiment: CompiledExperiment,
-    unit: _Unit,
+    unit: Hashed,
     reason: Reason,
     variation: str,
     holdout: tuple[str, int, str] | None = None,

@@ -26,6 +26,13 @@ class Draw(NamedTuple):
     place: float | None = None
 
 
+class Hashed(NamedTuple):
+    """What is hashed of a unit: an attribute and its value, empty where the unit lacks it."""
+
+    attribute: str
+    value: str
+
+
 class CompiledExperiment:
     """One version of an experiment.
 
@@ -96,6 +103,16 @@ def hash_value_of(attributes: Attributes, attribute: str) -> str:
     if isinstance(value, str):
         return value
     return text(value) if (value is True or is_number(value)) and truth(value) else ""
+
+
+def hashed(spec: ExperimentSpec, attributes: Attributes) -> Hashed:
+    """Return what is hashed: the fallback attribute's value where a unit lacks the first and what it is assigned sticks."""
+    value = hash_value_of(attributes, spec.hash_attribute)
+    if not value and spec.sticky and spec.fallback_attribute is not None:
+        other = hash_value_of(attributes, spec.fallback_attribute)
+        if other:
+            return Hashed(spec.fallback_attribute, other)
+    return Hashed(spec.hash_attribute, value)
 
 
 def placing(seed: str, version: int) -> Callable[[str], float | None]:

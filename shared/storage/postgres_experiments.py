@@ -19,12 +19,12 @@ from shared.experiments.experiment import ExperimentSpec
 from shared.experiments.flags import FlagSpec
 from shared.storage.postgres_connection import Connection, Pool, Row, connection
 from shared.storage.queries import queries
+from shared.storage.redis_catalogue import encode_catalogue
 
 _experiment = msgspec.json.Decoder(ExperimentSpec)
 _experiments = msgspec.json.Decoder(tuple[ExperimentSpec, ...])
 _flag = msgspec.json.Decoder(FlagSpec)
 _flags = msgspec.json.Decoder(tuple[FlagSpec, ...])
-_encoder = msgspec.msgpack.Encoder()
 
 
 class KnownPolicy(NamedTuple):
@@ -193,7 +193,7 @@ async def published(pool: Pool) -> tuple[int, bytes]:
     if row is None:
         raise LookupError("the catalogue has lost its row")
     catalogue = PublishedCatalogue(row["version"], _experiments.decode(row["experiments"]), _flags.decode(row["flags"]))
-    return catalogue.version, _encoder.encode(catalogue)
+    return catalogue.version, encode_catalogue(catalogue)
 
 
 def _unknown(key: str, version: int | None) -> UnknownExperiment:

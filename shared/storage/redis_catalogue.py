@@ -24,13 +24,13 @@ redis.call('MSET', KEYS[2], ARGV[2], KEYS[1], ARGV[1])
 return 1
 """
 
-_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(PublishedCatalogue)
 _log = logging.getLogger(__name__)
 
 
 def encode_catalogue(catalogue: PublishedCatalogue) -> bytes:
-    """Return the bytes of a catalogue as it is published: the same for equal catalogues."""
+    """Return the bytes of a catalogue as it is published; values keep the order in which their authors wrote them."""
     return _encoder.encode(catalogue)
 
 
